@@ -1,0 +1,336 @@
+"""What an analysis returns: quantities, findings, statements; and its durable form.
+
+A ``None`` always travels with a reason. The JSON form is what the ledger stores: from it and
+the source, every output can be built again to the same bytes.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.ecg import ECG, Code, Lead, Recording
+
+Marks = npt.NDArray[np.float64]
+
+FIDUCIAL_KINDS = (
+    "p_onset", "p_peak", "p_offset",
+    "qrs_onset", "r_peak", "qrs_offset",
+    "t_onset", "t_peak", "t_offset",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """A measured value with its unit, or the reason why there is none.
+
+    Parameters
+    ----------
+    value
+        The number, or None.
+    unit
+        UCUM: ``ms``, ``deg``, ``mV``, ``{H.B.}/min``, ``1``.
+    method
+        How it was measured, in a few words.
+    beats
+        Which beats (rows of the fiducial arrays) it rests on.
+    reason
+        Why ``value`` is None; None where there is a value.
+    """
+
+    value: float | None
+    unit: str
+    method: str
+    beats: tuple[int, ...] = ()
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.reason is None):
+            raise ValueError("a quantity has either a value or a reason")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Measurements:
+    """The global measurements, the beats they rest on and every fiducial.
+
+    Each :class:`Quantity` field is listed by :meth:`quantities` under its own name.
+    """
+
+    heart_rate: Quantity
+    rr_interval: Quantity
+    p_duration: Quantity
+    pr_interval: Quantity
+    qrs_duration: Quantity
+    qt_interval: Quantity
+    qtc_bazett: Quantity
+    qtc_fridericia: Quantity
+    qtc_framingham: Quantity
+    qtc_hodges: Quantity
+    p_axis: Quantity
+    qrs_axis: Quantity
+    t_axis: Quantity
+    rr_variability: Quantity
+    """Standard deviation of successive RR differences over the mean RR, unit ``1``."""
+    r_peaks: Marks
+    """``(beats,)``, 0-based samples at the ECG's rate: the rows of every fiducial array."""
+    fiducials: Mapping[str, Mapping[str, Marks]]
+    """``fiducials[lead][kind]`` is ``(beats,)``, NaN = absent; the key ``"global"`` too."""
+    median_beat: ECG | None = None
+    """The median of the dominant beats, all leads."""
+    median_fiducials: Mapping[str, float] = field(default_factory=dict)
+    """Global fiducials of the median beat, in its own samples; NaN = absent."""
+
+    def quantities(self) -> Iterator[tuple[str, Quantity]]:
+        """Yield each global measurement by its name."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Quantity):
+                yield item.name, value
+
+
+class Verdict(StrEnum):
+    """Can this ECG be read at all?"""
+
+    FULL = "full"
+    LIMITED = "limited"
+    NON_DIAGNOSTIC = "non-diagnostic"
+
+
+class QualityReason(StrEnum):
+    """What is wrong with a lead or with the record."""
+
+    MISSING = "lead-missing"
+    FLAT = "flat"
+    CLIPPED = "clipped"
+    NOISE = "noise"
+    MAINS = "mains"
+    WANDER = "baseline-wander"
+    GAPS = "gaps"
+    TOO_SHORT = "too-short"
+    NOT_SIMULTANEOUS = "not-simultaneous"
+    NO_QRS = "no-qrs"
+    LOW_RATE = "low-sampling-frequency"
+    ARM_REVERSAL = "suspected-arm-lead-reversal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """The gate: a verdict, and everything it rests on."""
+
+    verdict: Verdict
+    reasons: tuple[QualityReason, ...] = ()
+    """Of the record, most important first."""
+    leads: Mapping[Lead, tuple[QualityReason, ...]] = field(default_factory=dict)
+    """Of each recorded or expected lead that has any."""
+
+    @property
+    def usable_leads(self) -> frozenset[Lead]:
+        """Leads with nothing worse than mains or wander against them, of those listed."""
+        mild = {QualityReason.MAINS, QualityReason.WANDER}
+        return frozenset(lead for lead, why in self.leads.items() if set(why) <= mild)
+
+
+class Origin(StrEnum):
+    """Who says so."""
+
+    MODEL = "model"
+    CRITERIA = "criteria"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """Which model spoke: named on every output."""
+
+    name: str
+    version: str
+    digest: str
+    """SHA-256 of the ONNX file, hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One entry of the vocabulary, judged: present, absent, or not assessed with a reason."""
+
+    key: str
+    code: Code
+    name: str
+    probability: float | None = None
+    threshold: float | None = None
+    present: bool | None = None
+    """None = not assessed; ``reason`` says why."""
+    origin: Origin
+    model: str | None = None
+    """Name of the model, where ``origin`` is one."""
+    evidence: tuple[str, ...] = ()
+    """Each with its number: "PR interval 224 ms"."""
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.present is None) != (self.reason is not None):
+            raise ValueError("a finding is judged or has a reason why not")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One line of the report, as a clinician reads it."""
+
+    key: str
+    code: Code
+    text: str
+    origin: Origin
+    evidence: tuple[str, ...] = ()
+
+
+class Overall(StrEnum):
+    """The overall finding (CID 3677), or none."""
+
+    NORMAL = "normal"
+    ABNORMAL = "abnormal"
+    NO_LISTED_FINDING = "no-listed-finding"
+    """Nothing above its threshold, and not enough was assessed to say normal."""
+    NON_DIAGNOSTIC = "non-diagnostic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """One ECG, analysed."""
+
+    recording: Recording
+    statements: tuple[Statement, ...]
+    """Most important first."""
+    findings: tuple[Finding, ...]
+    measurements: Measurements
+    quality: Quality
+    models: tuple[ModelIdentity, ...]
+    overall: Overall
+    not_assessed: tuple[str, ...] = ()
+    """Sentences: what was not assessed, and why."""
+
+    def to_json(self) -> str:
+        """Return the durable form, without the recording; :meth:`from_json` undoes it."""
+        document = {
+            "schema": 1,
+            "statements": [_plain(item) for item in self.statements],
+            "findings": [_plain(item) for item in self.findings],
+            "measurements": _measurements_to_plain(self.measurements),
+            "quality": {
+                "verdict": self.quality.verdict,
+                "reasons": list(self.quality.reasons),
+                "leads": {lead: list(why) for lead, why in self.quality.leads.items()},
+            },
+            "models": [_plain(item) for item in self.models],
+            "overall": self.overall,
+            "not_assessed": list(self.not_assessed),
+        }
+        return json.dumps(document, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, recording: Recording) -> Self:
+        """Return the result that :meth:`to_json` wrote, joined again with its recording."""
+        document = json.loads(text)
+        quality = document["quality"]
+        return cls(
+            recording=recording,
+            statements=tuple(_statement(item) for item in document["statements"]),
+            findings=tuple(_finding(item) for item in document["findings"]),
+            measurements=_measurements_from_plain(document["measurements"]),
+            quality=Quality(
+                verdict=Verdict(quality["verdict"]),
+                reasons=tuple(QualityReason(why) for why in quality["reasons"]),
+                leads={
+                    Lead(lead): tuple(QualityReason(why) for why in whys)
+                    for lead, whys in quality["leads"].items()
+                },
+            ),
+            models=tuple(ModelIdentity(**item) for item in document["models"]),
+            overall=Overall(document["overall"]),
+            not_assessed=tuple(document["not_assessed"]),
+        )
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    return {part.name: getattr(item, part.name) for part in fields(item)}
+
+
+def _statement(item: dict[str, Any]) -> Statement:
+    return Statement(
+        key=item["key"],
+        code=Code(*item["code"]),
+        text=item["text"],
+        origin=Origin(item["origin"]),
+        evidence=tuple(item["evidence"]),
+    )
+
+
+def _finding(item: dict[str, Any]) -> Finding:
+    return Finding(
+        **item
+        | {
+            "code": Code(*item["code"]),
+            "origin": Origin(item["origin"]),
+            "evidence": tuple(item["evidence"]),
+        }
+    )
+
+
+def _marks_to_plain(marks: Marks) -> list[float | None]:
+    return [None if np.isnan(mark) else float(mark) for mark in marks]
+
+
+def _marks_from_plain(marks: list[float | None]) -> Marks:
+    return np.array([np.nan if mark is None else mark for mark in marks], dtype=np.float64)
+
+
+def _measurements_to_plain(meas: Measurements) -> dict[str, Any]:
+    beat = meas.median_beat
+    return {
+        "quantities": {name: _plain(value) for name, value in meas.quantities()},
+        "r_peaks": _marks_to_plain(meas.r_peaks),
+        "fiducials": {
+            lead: {kind: _marks_to_plain(marks) for kind, marks in kinds.items()}
+            for lead, kinds in meas.fiducials.items()
+        },
+        "median_beat": None
+        if beat is None
+        else {
+            "leads": list(beat.leads),
+            "sampling_frequency": beat.sampling_frequency,
+            "signal": [_marks_to_plain(row.astype(np.float64)) for row in beat.signal],
+        },
+        "median_fiducials": {
+            kind: None if np.isnan(mark) else float(mark)
+            for kind, mark in meas.median_fiducials.items()
+        },
+    }
+
+
+def _measurements_from_plain(document: dict[str, Any]) -> Measurements:
+    beat = document["median_beat"]
+    return Measurements(
+        **{
+            name: Quantity(**item | {"beats": tuple(item["beats"])})
+            for name, item in document["quantities"].items()
+        },
+        r_peaks=_marks_from_plain(document["r_peaks"]),
+        fiducials={
+            lead: {kind: _marks_from_plain(marks) for kind, marks in kinds.items()}
+            for lead, kinds in document["fiducials"].items()
+        },
+        median_beat=None
+        if beat is None
+        else ECG(
+            signal=np.stack([_marks_from_plain(row) for row in beat["signal"]]).astype(
+                np.float32
+            ),
+            leads=tuple(Lead(lead) for lead in beat["leads"]),
+            sampling_frequency=beat["sampling_frequency"],
+        ),
+        median_fiducials={
+            kind: np.nan if mark is None else mark
+            for kind, mark in document["median_fiducials"].items()
+        },
+    )

@@ -1,0 +1,33 @@
+"""What tests need from outside the project, and what happens where it is absent."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("SINUSNODE_SHARED", ROOT.parent / "shared"))
+REQUIRED = os.environ.get("SINUSNODE_REQUIRE") == "all"
+
+
+def _absent(what: str) -> None:
+    if REQUIRED:
+        pytest.fail(f"{what} is absent, and SINUSNODE_REQUIRE=all")
+    pytest.skip(f"{what} is absent")
+
+
+def shared(*parts: str) -> Path:
+    """Return a path below the shared folder of real ECGs; skip the test where it is absent."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        _absent(f"shared/{'/'.join(parts)}")
+    return path
+
+
+def need_program(name: str) -> str:
+    """Return the path of a program; skip the test where it is not installed."""
+    path = shutil.which(name)
+    if path is None:
+        _absent(f"the program {name}")
+    return str(path)
