@@ -10,6 +10,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a source cannot be read as an ECG. Closed: a new cause needs a new member."""
 
+    UNREADABLE = "unreadable"
+    """The file cannot be opened: it is absent, a folder, or not permitted."""
     NOT_RECOGNISED = "not-recognised"
     """The bytes are no encoding this library reads."""
     DAMAGED = "damaged"
@@ -46,7 +48,7 @@ class ModelReason(StrEnum):
     SELF_TEST_FAILED = "self-test-failed"
 
 
-class Undecodable(Exception):  # noqa: N818 - a public name of the design
+class Undecodable(Exception):
     """The source cannot be read as an ECG; the only exception of :func:`analysis.read`.
 
     Parameters
@@ -66,7 +68,7 @@ class Undecodable(Exception):  # noqa: N818 - a public name of the design
         return type(self), (self.reason, self.message)
 
 
-class ModelRejected(Exception):  # noqa: N818 - parallel to Undecodable
+class ModelRejected(Exception):
     """The file is not a model package that may be run."""
 
     def __init__(self, reason: ModelReason, message: str) -> None:

@@ -1,0 +1,1 @@
+"""The live service: DICOM in, DICOM out, nothing lost."""

@@ -1,0 +1,373 @@
+"""The command `sinusnode`: data on standard output, everything else on standard error.
+
+Exit status: 0 well, 1 refused or unhealthy, 2 usage or a missing extra, 3 unreachable. No
+traceback reaches a terminal. Other packages add commands through the entry-point group
+``sinusnode.commands``; imports are made where a command needs them, so that each starts fast.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from dicom_node.settings import Settings
+
+OK, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="sinusnode",
+    help="The ECG AI node: DICOM ECG in, structured report, PDF and annotated waveform out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out = Console(soft_wrap=True)
+_err = Console(stderr=True, soft_wrap=True)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document per line.")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Settings file; by default ./sinusnode.toml."),
+]
+
+
+class Stop(Exception):
+    """End the command with a sentence and an exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+def _settings(config: Path | None) -> "Settings":
+    from pydantic import ValidationError
+
+    from dicom_node import settings
+
+    try:
+        return settings.load(config)
+    except FileNotFoundError as error:
+        raise Stop(str(error), USAGE) from None
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}"
+            for item in error.errors()
+        ]
+        raise Stop("The settings are wrong. " + "; ".join(problems), USAGE) from None
+    except ValueError as error:
+        raise Stop(f"The settings file cannot be read: {error}", USAGE) from None
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, ensure_ascii=False), flush=True)  # noqa: T201 - data goes to stdout
+
+
+# The node
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Run the node alone, until SIGTERM."""
+    from dicom_node import node
+
+    try:
+        raise typer.Exit(node.serve(_settings(config)))
+    except node.CannotStart as error:
+        raise Stop(f"The node cannot start: {error}.", REFUSED) from None
+
+
+@app.command()
+def run(config: Config = None) -> None:
+    """Run everything that is installed on this machine: the node, with its defaults."""
+    serve(config)
+
+
+@app.command()
+def demo(
+    count: Annotated[int, typer.Option(min=1, help="How many ECGs the cart sends.")] = 9,
+    results: Annotated[Path, typer.Option(help="Where the PDFs go.")] = Path("demo-results"),
+) -> None:
+    """Start a node, a small PACS and a cart on loopback, and show what comes back."""
+    from dicom_node import demo as show
+    from dicom_node import logs
+
+    logs.silence_libraries()
+    raise typer.Exit(show.run(count, results, _out))
+
+
+# As a caller
+
+
+@app.command()
+def send(
+    files: Annotated[list[Path], typer.Argument(help="DICOM files.")],
+    to: Annotated[str, typer.Option(help="AE@host:port.")],
+    calling: Annotated[str, typer.Option(help="Our AE title.")] = "SINUSCART",
+    as_json: Json = False,
+) -> None:
+    """Send DICOM ECGs as a cart does, by C-STORE."""
+    from dicom_node import logs, scu
+
+    logs.silence_libraries()
+    peer = _peer(to)
+    failed = 0
+    try:
+        for sent in scu.send(files, peer, calling):
+            failed += not sent.ok
+            if as_json:
+                _print_json(
+                    {
+                        "file": str(sent.file),
+                        "ok": sent.ok,
+                        "status": sent.status,
+                        "message": sent.message,
+                        "milliseconds": round(sent.milliseconds, 1),
+                    }
+                )
+            else:
+                _out.print(f"{sent.file}: {sent.message}", highlight=False)
+    except scu.Unreachable as error:
+        raise Stop(str(error), UNREACHABLE) from None
+    raise typer.Exit(REFUSED if failed else OK)
+
+
+@app.command()
+def echo(
+    peer: Annotated[str | None, typer.Argument(help="AE@host:port; by default all known.")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the node and each destination, or one peer, whether it answers, and what it accepts."""
+    from dicom_node import logs, scu
+
+    logs.silence_libraries()
+    settings = _settings(config)
+    peers = [_peer(peer)] if peer else _known_peers(settings)
+    silent = 0
+    for item in peers:
+        try:
+            accepted: tuple[str, ...] = scu.echo(item, settings.dicom.ae_title)
+            message = "answers"
+        except scu.Unreachable as error:
+            silent, accepted, message = silent + 1, (), str(error)
+        if as_json:
+            _print_json(
+                {"peer": str(item), "ok": bool(accepted), "message": message, "accepts": accepted}
+            )
+        else:
+            _out.print(f"{item}: {message}" if not accepted else f"{item}: answers; accepts:")
+            for name in accepted:
+                _out.print(f"  {name}", highlight=False)
+    raise typer.Exit(UNREACHABLE if silent else OK)
+
+
+def _peer(text: str) -> Any:
+    from dicom_node.scu import Address
+
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise Stop(f"{error}.", USAGE) from None
+
+
+def _known_peers(settings: "Settings") -> list[Any]:
+    from dicom_node.scu import Address
+
+    here = settings.dicom
+    host = "127.0.0.1" if here.host in ("0.0.0.0", "") else here.host  # noqa: S104 - compared
+    known = [Address(here.ae_title, host, here.port)]
+    return known + [Address(item.ae_title, item.host, item.port) for item in settings.destinations]
+
+
+# Without a server
+
+
+@app.command()
+def analyse(
+    files: Annotated[list[Path], typer.Argument(help="ECG files of any supported encoding.")],
+    as_json: Json = False,
+    pdf: Annotated[Path | None, typer.Option(help="Write <stem>.pdf into this folder.")] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option(help="Write <stem>.sr.dcm, .pdf.dcm and .ecg.dcm into this folder."),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(help="DICOM object whose patient and study a non-DICOM ECG belongs to."),
+    ] = None,
+    patient_id: Annotated[
+        str | None, typer.Option(help="With --study-uid, instead of --into.")
+    ] = None,
+    study_uid: Annotated[str | None, typer.Option(help="With --patient-id.")] = None,
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Model package instead of the shipped one.")
+    ] = None,
+) -> None:
+    """Measure and classify ECG files; needs no server and no settings."""
+    from dicom_node import offline
+
+    into_study = offline.Study.of(into, patient_id, study_uid)
+    outputs = offline.Outputs(pdf=pdf, dicom=dicom, study=into_study)
+    try:
+        models = offline.models(model)
+    except offline.Unusable as error:
+        raise Stop(str(error), REFUSED) from None
+    failed = 0
+    for file in files:
+        document = offline.analyse(file, models, outputs)
+        failed += not document["ok"]
+        if as_json:
+            _print_json(document)
+        else:
+            _out.print(offline.describe(document), highlight=False)
+    raise typer.Exit(REFUSED if failed else OK)
+
+
+# The queue
+
+
+@app.command()
+def queue(
+    state: Annotated[list[str] | None, typer.Option(help="Only these states.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Show where every received object stands, and why; and what was refused."""
+    from dicom_node import operate
+
+    view = operate.Queue.read(_settings(config), state or [], limit)
+    if as_json:
+        for row in view.rows:
+            _print_json(row)
+        return
+    _out.print(_table(view.rows, ("id", "received", "from", "state", "reason", "message")))
+    if view.refused:
+        _out.print(_table(view.refused, ("at", "from", "address", "reason", "message")))
+    _out.print("  ".join(f"{name} {count}" for name, count in view.counts.items() if count))
+
+
+@app.command()
+def quarantine(
+    config: Config = None,
+    as_json: Json = False,
+    export: Annotated[
+        tuple[int, Path] | None, typer.Option(help="Write the bytes of row ID to FILE.")
+    ] = None,
+) -> None:
+    """Show what was set aside, or write its bytes to a file."""
+    from dicom_node import operate
+
+    if export is not None:
+        try:
+            operate.export(_settings(config), *export)
+        except LookupError as error:
+            raise Stop(str(error), REFUSED) from None
+        return
+    queue(state=["QUARANTINED"], limit=1000, config=config, as_json=as_json)
+
+
+@app.command()
+def retry(
+    ids: Annotated[list[int] | None, typer.Argument(help="Row numbers from `queue`.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All failed deliveries.")] = False,
+    config: Config = None,
+) -> None:
+    """Set quarantined objects and failed deliveries going again."""
+    from dicom_node import operate
+
+    if not ids and not failed:
+        raise Stop("Name row numbers, or --failed.", USAGE)
+    going, refused = operate.retry(_settings(config), ids or [], failed=failed)
+    for number in going:
+        _out.print(f"{number}: tried again", highlight=False)
+    for number in refused:
+        _err.print(f"{number}: nothing to try again", highlight=False)
+    raise typer.Exit(REFUSED if refused else OK)
+
+
+@app.command()
+def check(config: Config = None, as_json: Json = False) -> None:
+    """Say in sentences what is wrong with this installation, if anything is."""
+    from dicom_node import logs, operate
+
+    logs.silence_libraries()
+    lines = operate.check(_settings(config))
+    for ok, sentence in lines:
+        if as_json:
+            _print_json({"ok": ok, "message": sentence})
+        else:
+            _out.print(f"{'ok ' if ok else 'NOT'}  {sentence}", highlight=False)
+    raise typer.Exit(OK if all(ok for ok, _ in lines) else REFUSED)
+
+
+@app.command()
+def settings(
+    config: Config = None,
+    as_json: Json = False,
+    template: Annotated[
+        bool, typer.Option("--template", help="A commented sinusnode.toml with the defaults.")
+    ] = False,
+) -> None:
+    """Print the settings in force, or a commented file to start from."""
+    from dicom_node import operate
+
+    if template:
+        print(operate.template(), end="")  # noqa: T201 - data goes to stdout
+        return
+    document = _settings(config).model_dump(mode="json")
+    if as_json:
+        _print_json(document)
+    else:
+        _out.print_json(data=document)
+
+
+def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*("" if row[name] is None else str(row[name]) for name in columns))
+    return table
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        print(version("sinusnode"))  # noqa: T201 - data goes to stdout
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options of the command itself."""
+
+
+def _add_commands() -> None:
+    for point in entry_points(group="sinusnode.commands"):
+        register: Callable[[typer.Typer], None] = point.load()
+        register(app)
+
+
+def main() -> None:
+    """Run the command; the one place where the terminal is spared a traceback."""
+    _add_commands()
+    try:
+        app()
+    except Stop as stop:
+        _err.print(stop.message, highlight=False)
+        sys.exit(stop.status)
+    except KeyboardInterrupt:
+        sys.exit(REFUSED)
+    except Exception as error:  # noqa: BLE001 - a person is reading
+        _err.print(f"Sinusnode failed unexpectedly ({type(error).__name__}). Please report it.")
+        sys.exit(REFUSED)

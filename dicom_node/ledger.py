@@ -1,0 +1,796 @@
+"""Durable state: what was received, where it stands, what was delivered, what was refused.
+
+One row per received object carries its plan, its state and, once analysed, its result. Every
+transition is one transaction, guarded by the fencing number of the lease that allows it, so
+that a worker that lost its lease changes nothing. SQLite (WAL, ``synchronous=FULL``) by
+default, PostgreSQL by URL.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from dicom_node.reasons import Quarantine, sentence
+from dicom_node.spool import BlobRef
+
+SCHEMA_VERSION: Final = 1
+
+
+class State(StrEnum):
+    """Where a received object stands (DESIGN §2)."""
+
+    RECEIVED = "RECEIVED"
+    ANALYSED = "ANALYSED"
+    REPORTED = "REPORTED"
+    DELIVERED = "DELIVERED"
+    COMMITTED = "COMMITTED"
+    QUARANTINED = "QUARANTINED"
+    FAILED = "FAILED"
+
+
+class DeliveryState(StrEnum):
+    """Where one object stands at one destination."""
+
+    PENDING = "PENDING"
+    DELIVERED = "DELIVERED"
+    FAILED = "FAILED"
+
+
+class Receipt(StrEnum):
+    """What a received object turned out to be."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+
+
+WORKABLE: Final = (State.RECEIVED, State.ANALYSED)
+
+_metadata = sa.MetaData()
+
+
+def _blob_columns() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("blob_store", sa.String(16), nullable=False),
+        sa.Column("blob_key", sa.String(128), nullable=False),
+        sa.Column("blob_offset", sa.BigInteger, nullable=False),
+        sa.Column("blob_length", sa.BigInteger, nullable=False),
+        sa.Column("sha256", sa.String(64), nullable=False),
+    )
+
+
+_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+instances = sa.Table(
+    "instance",
+    _metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    *_blob_columns(),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("called_ae", sa.String(16), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("received_at", sa.Double, nullable=False),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("plan_digest", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(64)),
+    sa.Column("message", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.Double, nullable=False),
+    sa.Column("lease_owner", sa.String(64)),
+    sa.Column("lease_until", sa.Double),
+    sa.Column("fence", sa.Integer, nullable=False, default=0),
+    sa.Column("result", sa.Text),
+    sa.Column("analysed_at", sa.Double),
+    sa.Column("reported_at", sa.Double),
+    sa.Column("delivered_at", sa.Double),
+    sa.Column("committed_at", sa.Double),
+    sa.Column("committed_by", sa.String(32)),
+    sa.UniqueConstraint("sop_instance_uid", "sha256"),
+    sa.Index("instance_work", "state", "next_at"),
+)
+
+objects = sa.Table(
+    "object",
+    _metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("instance_id", sa.ForeignKey("instance.id"), nullable=False),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    *_blob_columns(),
+    sa.UniqueConstraint("instance_id", "role"),
+)
+
+deliveries = sa.Table(
+    "delivery",
+    _metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("instance_id", sa.ForeignKey("instance.id"), nullable=False),
+    sa.Column("object_id", sa.ForeignKey("object.id"), nullable=False),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("first_at", sa.Double, nullable=False),
+    sa.Column("next_at", sa.Double, nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("reason", sa.String(64)),
+    sa.Column("delivered_at", sa.Double),
+    sa.UniqueConstraint("object_id", "destination"),
+    sa.Index("delivery_due", "destination", "state", "next_at"),
+    sa.Index("delivery_instance", "instance_id"),
+)
+
+audit = sa.Table(
+    "audit",
+    _metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("reason", sa.String(64), nullable=False, default=""),
+    sa.Column("calling_ae", sa.String(16), nullable=False, default=""),
+    sa.Column("called_ae", sa.String(16), nullable=False, default=""),
+    sa.Column("address", sa.String(64), nullable=False, default=""),
+    sa.Column("detail", sa.Text, nullable=False, default=""),
+    sa.Column("chain", sa.String(64), nullable=False),
+)
+
+models = sa.Table(
+    "model",
+    _metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("added_at", sa.Double, nullable=False),
+)
+
+slots = sa.Table(
+    "slot",
+    _metadata,
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("digest", sa.ForeignKey("model.digest"), nullable=False),
+    sa.Column("changed_at", sa.Double, nullable=False),
+)
+
+_meta = sa.Table(
+    "meta",
+    _metadata,
+    sa.Column("key", sa.String(32), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One object as it came, its bytes already durable."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    blob: BlobRef
+    calling_ae: str
+    called_ae: str
+    address: str
+    received_at: float
+    """UTC, seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One row of the audit trail; it names peers and reasons, never patients."""
+
+    event: str
+    reason: str = ""
+    calling_ae: str = ""
+    called_ae: str = ""
+    address: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to work on one received object, until it ends or is taken away."""
+
+    id: int
+    fence: int
+    attempts: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    blob: BlobRef
+    received_at: float
+    plan: str
+    plan_digest: str
+    result: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Produced:
+    """One result object, its bytes already durable."""
+
+    role: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    blob: BlobRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """One result object that a destination shall get now."""
+
+    delivery_id: int
+    instance_id: int
+    role: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    blob: BlobRef
+    attempts: int
+    first_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one delivery attempt ended."""
+
+    delivery_id: int
+    state: DeliveryState
+    status: int | None = None
+    reason: str | None = None
+    next_at: float = 0.0
+
+
+class LeaseLost(RuntimeError):
+    """The row was leased again since; nothing was changed."""
+
+
+def _blob(row: Row[Any]) -> BlobRef:
+    return BlobRef(row.blob_store, row.blob_key, row.blob_offset, row.blob_length, row.sha256)
+
+
+def _blob_values(ref: BlobRef) -> dict[str, Any]:
+    return {
+        "blob_store": ref.store,
+        "blob_key": ref.key,
+        "blob_offset": ref.offset,
+        "blob_length": ref.length,
+        "sha256": ref.sha256,
+    }
+
+
+class Ledger:
+    """The database behind one URL; safe for threads, opened anew in each process.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = sa.create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _configure_sqlite)
+            sa.event.listen(self._engine, "begin", _begin_sqlite)
+        self._reader = self._engine.execution_options(reading=True)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def create(self) -> None:
+        """Create what is missing; refuse a ledger written by another schema version."""
+        _metadata.create_all(self._engine)
+        with self._write() as connection:
+            found = connection.scalar(sa.select(_meta.c.value).where(_meta.c.key == "schema"))
+            if found is None:
+                connection.execute(_meta.insert().values(key="schema", value=str(SCHEMA_VERSION)))
+            elif int(found) != SCHEMA_VERSION:
+                raise RuntimeError(
+                    f"the ledger has schema {found}, this version needs {SCHEMA_VERSION}"
+                )
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._reader.connect() as connection:
+            yield connection
+
+    # Reception
+
+    def receive(self, group: Sequence[Received], plan: str, plan_digest: str) -> list[Receipt]:
+        """Return what each object is, after one transaction that records them all.
+
+        An object seen before with the same bytes changes nothing; one whose UID is known with
+        other bytes is kept in quarantine.
+        """
+        with self._write() as connection:
+            return [self._receive(connection, item, plan, plan_digest) for item in group]
+
+    def _receive(
+        self, connection: Connection, item: Received, plan: str, plan_digest: str
+    ) -> Receipt:
+        known = connection.scalars(
+            sa.select(instances.c.sha256).where(
+                instances.c.sop_instance_uid == item.sop_instance_uid
+            )
+        ).all()
+        if item.blob.sha256 in known:
+            return Receipt.DUPLICATE
+        connection.execute(
+            instances.insert().values(
+                sop_class_uid=item.sop_class_uid,
+                sop_instance_uid=item.sop_instance_uid,
+                **_blob_values(item.blob),
+                calling_ae=item.calling_ae,
+                called_ae=item.called_ae,
+                address=item.address,
+                received_at=item.received_at,
+                plan=plan,
+                plan_digest=plan_digest,
+                state=State.QUARANTINED if known else State.RECEIVED,
+                reason=Quarantine.CONFLICT if known else None,
+                message=sentence(Quarantine.CONFLICT) if known else None,
+                next_at=item.received_at,
+            )
+        )
+        return Receipt.CONFLICT if known else Receipt.NEW
+
+    # Work
+
+    def lease(self, owner: str, now: float, until: float) -> Lease | None:
+        """Return the oldest object that is due, leased to `owner`, or None."""
+        due = (
+            sa.select(instances.c.id)
+            .where(
+                instances.c.state.in_(WORKABLE),
+                instances.c.next_at <= now,
+                sa.or_(instances.c.lease_until.is_(None), instances.c.lease_until < now),
+            )
+            .order_by(instances.c.next_at, instances.c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+        take = (
+            instances.update()
+            .where(instances.c.id == due)
+            .values(
+                lease_owner=owner,
+                lease_until=until,
+                fence=instances.c.fence + 1,
+                attempts=instances.c.attempts + 1,
+            )
+            .returning(instances)
+        )
+        with self._write() as connection:
+            row = connection.execute(take).first()
+        return None if row is None else _lease(row)
+
+    def analysed(self, lease: Lease, result: str, now: float) -> str:
+        """Return the stored result: the given one, or the one that was stored first."""
+        with self._write() as connection:
+            stored = self._held(connection, lease).result
+            if stored is None:
+                self._update(
+                    connection, lease, state=State.ANALYSED, result=result, analysed_at=now
+                )
+        return result if stored is None else str(stored)
+
+    def reported(
+        self, lease: Lease, produced: Iterable[Produced], destinations: Iterable[str], now: float
+    ) -> None:
+        """Record the objects and one delivery for each object and destination."""
+        names = tuple(destinations)
+        with self._write() as connection:
+            self._held(connection, lease)
+            for item in produced:
+                object_id = connection.scalar(
+                    objects.insert()
+                    .values(
+                        instance_id=lease.id,
+                        role=item.role,
+                        sop_class_uid=item.sop_class_uid,
+                        sop_instance_uid=item.sop_instance_uid,
+                        **_blob_values(item.blob),
+                    )
+                    .returning(objects.c.id)
+                )
+                for name in names:
+                    connection.execute(
+                        deliveries.insert().values(
+                            instance_id=lease.id,
+                            object_id=object_id,
+                            destination=name,
+                            state=DeliveryState.PENDING,
+                            first_at=now,
+                            next_at=now,
+                        )
+                    )
+            self._update(connection, lease, state=State.REPORTED, reported_at=now, **_NO_LEASE)
+
+    def quarantine(self, lease: Lease, reason: str, message: str) -> None:
+        """Set the object aside, with its reason; its bytes stay."""
+        with self._write() as connection:
+            self._held(connection, lease)
+            self._update(
+                connection,
+                lease,
+                state=State.QUARANTINED,
+                reason=reason,
+                message=message,
+                **_NO_LEASE,
+            )
+
+    def postpone(self, lease: Lease, until: float) -> None:
+        """Give the object back, not to be tried before `until`."""
+        with self._write() as connection:
+            self._held(connection, lease)
+            self._update(connection, lease, next_at=until, **_NO_LEASE)
+
+    def leases_of(self, owner: str) -> list[Lease]:
+        """Return what this owner holds: of a worker that died, what it died of."""
+        with self._read() as connection:
+            rows = connection.execute(
+                instances.select().where(instances.c.lease_owner == owner)
+            ).all()
+        return [_lease(row) for row in rows]
+
+    def forgive(self) -> int:
+        """Void every lease without counting the attempt; return how many there were.
+
+        For the start of a node: what it held when it died was not what killed it.
+        """
+        with self._write() as connection:
+            return connection.execute(
+                instances.update()
+                .where(instances.c.lease_owner.is_not(None))
+                .values(attempts=instances.c.attempts - 1, **_NO_LEASE)
+            ).rowcount
+
+    def _held(self, connection: Connection, lease: Lease) -> Row[Any]:
+        row = connection.execute(
+            instances.select()
+            .where(instances.c.id == lease.id, instances.c.fence == lease.fence)
+            .with_for_update()
+        ).first()
+        if row is None or row.state not in WORKABLE:
+            raise LeaseLost(f"row {lease.id} is no longer leased here")
+        return row
+
+    def _update(self, connection: Connection, lease: Lease, **values: Any) -> None:
+        connection.execute(instances.update().where(instances.c.id == lease.id).values(**values))
+
+    # Delivery
+
+    def due(self, destination: str, now: float, limit: int) -> list[Due]:
+        """Return what this destination shall get now, oldest first, whole sets together."""
+        query = (
+            sa.select(
+                deliveries.c.id.label("delivery_id"),
+                deliveries.c.attempts,
+                deliveries.c.first_at,
+                objects,
+            )
+            .join(objects, objects.c.id == deliveries.c.object_id)
+            .where(
+                deliveries.c.destination == destination,
+                deliveries.c.state == DeliveryState.PENDING,
+                deliveries.c.next_at <= now,
+            )
+            .order_by(deliveries.c.instance_id, deliveries.c.id)
+            .limit(limit)
+        )
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Due(
+                delivery_id=row.delivery_id,
+                instance_id=row.instance_id,
+                role=row.role,
+                sop_class_uid=row.sop_class_uid,
+                sop_instance_uid=row.sop_instance_uid,
+                blob=_blob(row),
+                attempts=row.attempts,
+                first_at=row.first_at,
+            )
+            for row in rows
+        ]
+
+    def next_due(self, destination: str) -> float | None:
+        """Return when the next pending delivery to this destination may start, or None."""
+        with self._read() as connection:
+            first: float | None = connection.scalar(
+                sa.select(sa.func.min(deliveries.c.next_at)).where(
+                    deliveries.c.destination == destination,
+                    deliveries.c.state == DeliveryState.PENDING,
+                )
+            )
+        return first
+
+    def delivered(self, outcomes: Iterable[Outcome], now: float) -> None:
+        """Record how deliveries ended, and what that makes of their objects' state."""
+        with self._write() as connection:
+            touched = {self._outcome(connection, item, now) for item in outcomes}
+            for instance_id in sorted(touched):
+                self._settle(connection, instance_id, now)
+
+    def _outcome(self, connection: Connection, item: Outcome, now: float) -> int:
+        done = item.state == DeliveryState.DELIVERED
+        row = connection.execute(
+            deliveries.update()
+            .where(deliveries.c.id == item.delivery_id)
+            .values(
+                state=item.state,
+                status=item.status,
+                reason=item.reason,
+                attempts=deliveries.c.attempts + 1,
+                next_at=item.next_at,
+                delivered_at=now if done else None,
+            )
+            .returning(deliveries.c.instance_id)
+        ).one()
+        return int(row.instance_id)
+
+    def _settle(self, connection: Connection, instance_id: int, now: float) -> None:
+        """Move the row on when nothing is pending: the peers' answers commit it, or it failed."""
+        of_row = deliveries.c.instance_id == instance_id
+        states = set(connection.scalars(sa.select(deliveries.c.state).where(of_row)))
+        if DeliveryState.PENDING in states:
+            return
+        if DeliveryState.FAILED in states:
+            reason = connection.scalar(
+                sa.select(deliveries.c.reason)
+                .where(of_row, deliveries.c.state == DeliveryState.FAILED)
+                .order_by(deliveries.c.id)
+            )
+            values: dict[str, Any] = {
+                "state": State.FAILED,
+                "reason": reason,
+                "message": sentence(str(reason)),
+            }
+        else:
+            values = {
+                "state": State.COMMITTED,
+                "reason": None,
+                "message": None,
+                "delivered_at": now,
+                "committed_at": now,
+                "committed_by": "responses",
+            }
+        connection.execute(instances.update().where(instances.c.id == instance_id).values(**values))
+
+    # Operators
+
+    def retry(self, instance_id: int, now: float) -> bool:
+        """Return whether something was set going again: work in quarantine, failed deliveries."""
+        with self._write() as connection:
+            state = connection.scalar(
+                sa.select(instances.c.state).where(instances.c.id == instance_id)
+            )
+            if state == State.QUARANTINED:
+                values: dict[str, Any] = {"state": State.RECEIVED, "attempts": 0, "next_at": now}
+            elif state == State.FAILED:
+                connection.execute(
+                    deliveries.update()
+                    .where(
+                        deliveries.c.instance_id == instance_id,
+                        deliveries.c.state == DeliveryState.FAILED,
+                    )
+                    .values(state=DeliveryState.PENDING, first_at=now, next_at=now, attempts=0)
+                )
+                values = {"state": State.REPORTED}
+            else:
+                return False
+            connection.execute(
+                instances.update()
+                .where(instances.c.id == instance_id)
+                .values(reason=None, message=None, fence=instances.c.fence + 1, **values)
+            )
+        return True
+
+    def rows(self, states: Sequence[State] = (), limit: int = 100) -> list[dict[str, Any]]:
+        """Return the newest rows in these states (all by default), without patient data."""
+        query = instances.select().order_by(instances.c.id.desc()).limit(limit)
+        if states:
+            query = query.where(instances.c.state.in_(states))
+        with self._read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def row(self, instance_id: int) -> dict[str, Any] | None:
+        """Return one row with its objects and deliveries, or None."""
+        with self._read() as connection:
+            found = (
+                connection.execute(instances.select().where(instances.c.id == instance_id))
+                .mappings()
+                .first()
+            )
+            if found is None:
+                return None
+            of_row = {
+                name: [
+                    dict(item)
+                    for item in connection.execute(
+                        table.select().where(table.c.instance_id == instance_id)
+                    ).mappings()
+                ]
+                for name, table in (("objects", objects), ("deliveries", deliveries))
+            }
+        return dict(found) | of_row
+
+    def blob_of(self, row: dict[str, Any]) -> BlobRef:
+        """Return where the bytes of a row or of one of its objects lie."""
+        return BlobRef(
+            row["blob_store"],
+            row["blob_key"],
+            row["blob_offset"],
+            row["blob_length"],
+            row["sha256"],
+        )
+
+    def counts(self) -> dict[State, int]:
+        """Return how many objects stand in each state; every state is listed."""
+        query = sa.select(instances.c.state, sa.func.count()).group_by(instances.c.state)
+        with self._read() as connection:
+            found = {row[0]: int(row[1]) for row in connection.execute(query)}
+        return {state: found.get(state, 0) for state in State}
+
+    def query(self, statement: sa.Select[Any]) -> Sequence[Row[Any]]:
+        """Return the rows of a read-only question (metrics ask some)."""
+        with self._read() as connection:
+            return connection.execute(statement).all()
+
+    # Models
+
+    def add_model(self, digest: str, name: str, version: str, now: float) -> None:
+        """Make an installed model known."""
+        with self._write() as connection:
+            known = connection.scalar(sa.select(models.c.digest).where(models.c.digest == digest))
+            if known is None:
+                connection.execute(
+                    models.insert().values(digest=digest, name=name, version=version, added_at=now)
+                )
+
+    def slots(self) -> dict[str, str]:
+        """Return the digest in each slot."""
+        with self._read() as connection:
+            rows = connection.execute(sa.select(slots.c.name, slots.c.digest)).all()
+        return {row.name: row.digest for row in rows}
+
+    def promote(self, digest: str, now: float) -> None:
+        """Put a known model into the slot `current`, and what was there into `previous`."""
+        with self._write() as connection:
+            before = connection.scalar(
+                sa.select(slots.c.digest).where(slots.c.name == "current").with_for_update()
+            )
+            if before == digest:
+                return
+            if before is not None:
+                _put_slot(connection, "previous", before, now)
+            _put_slot(connection, "current", digest, now)
+
+    # Audit
+
+    def record(self, event: Event, now: float) -> None:
+        """Append one row to the audit trail, chained to the last by its hash."""
+        values = {"at": now, **_plain(event)}
+        with self._write() as connection:
+            last = connection.scalar(sa.select(audit.c.chain).order_by(audit.c.id.desc()).limit(1))
+            chain = _link(last or "", values)
+            connection.execute(audit.insert().values(**values, chain=chain))
+
+    def trail(self) -> list[dict[str, Any]]:
+        """Return the audit trail, oldest first."""
+        with self._read() as connection:
+            return [
+                dict(row)
+                for row in connection.execute(audit.select().order_by(audit.c.id)).mappings()
+            ]
+
+    # Invariants
+
+    def violations(self, now: float, overdue: float) -> list[str]:
+        """Return every broken promise that the rows themselves show; empty is healthy.
+
+        Parameters
+        ----------
+        now
+            UTC, seconds since the epoch.
+        overdue
+            Seconds that a lease may be past its end before it counts as forgotten.
+        """
+        return [*self._broken_rows(now, overdue), *self._broken_chain()]
+
+    def _broken_rows(self, now: float, overdue: float) -> Iterator[str]:
+        delivered = set(
+            self._ids(deliveries.c.instance_id, deliveries.c.state == DeliveryState.PENDING)
+        )
+        with_objects = set(self._ids(objects.c.instance_id))
+        for row in self.rows(limit=1_000_000):
+            name = f"row {row['id']} ({row['state']})"
+            reported = row["state"] in _AFTER_REPORT
+            if reported and row["id"] not in with_objects:
+                yield f"{name} has no objects"
+            if (row["result"] is None) and (row["state"] == State.ANALYSED or reported):
+                yield f"{name} has no result"
+            if row["state"] in (State.QUARANTINED, State.FAILED) and not row["reason"]:
+                yield f"{name} has no reason"
+            if row["state"] in (State.DELIVERED, State.COMMITTED) and row["id"] in delivered:
+                yield f"{name} has pending deliveries"
+            if row["lease_until"] is not None and row["lease_until"] + overdue < now:
+                yield f"{name} has a forgotten lease"
+            if row["lease_owner"] is not None and row["state"] not in WORKABLE:
+                yield f"{name} is leased though nothing is left to do"
+
+    def _ids(self, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> list[int]:
+        return [row[0] for row in self.query(sa.select(column).where(*where).distinct())]
+
+    def _broken_chain(self) -> Iterator[str]:
+        last = ""
+        for row in self.trail():
+            values = {key: row[key] for key in ("at", *Event.__dataclass_fields__)}
+            last = _link(last, values)
+            if last != row["chain"]:
+                yield f"audit row {row['id']} was altered, or one before it removed"
+                return
+
+
+_NO_LEASE: Final = {"lease_owner": None, "lease_until": None}
+_AFTER_REPORT: Final = (State.REPORTED, State.DELIVERED, State.COMMITTED, State.FAILED)
+
+
+def _lease(row: Row[Any]) -> Lease:
+    return Lease(
+        id=row.id,
+        fence=row.fence,
+        attempts=row.attempts,
+        sop_class_uid=row.sop_class_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        blob=_blob(row),
+        received_at=row.received_at,
+        plan=row.plan,
+        plan_digest=row.plan_digest,
+        result=row.result,
+    )
+
+
+def _put_slot(connection: Connection, name: str, digest: str, now: float) -> None:
+    connection.execute(slots.delete().where(slots.c.name == name))
+    connection.execute(slots.insert().values(name=name, digest=digest, changed_at=now))
+
+
+def _plain(event: Event) -> dict[str, str]:
+    return {name: getattr(event, name) for name in Event.__dataclass_fields__}
+
+
+def _link(last: str, values: dict[str, Any]) -> str:
+    return hashlib.sha256((last + json.dumps(values, sort_keys=True)).encode()).hexdigest()
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "busy_timeout=30000",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once: a deferred one could fail half-way through."""
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

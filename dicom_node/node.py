@@ -1,0 +1,371 @@
+"""The node: one supervisor and its processes. The one place that wires.
+
+The supervisor has no threads and holds no connections, so that it may fork. Its children live
+no longer than it does: each holds the reading end of a pipe that nobody writes to, and ends
+when the supervisor's end closes, however that came about.
+"""
+
+import ctypes
+import fcntl
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from multiprocessing import connection
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvicorn
+
+from dicom_node import logs, ops, work
+from dicom_node.deliver import Sender
+from dicom_node.ledger import Event, Ledger
+from dicom_node.models import ModelStore
+from dicom_node.plan import Plan
+from dicom_node.reasons import Quarantine
+from dicom_node.receive import Committer, PinnedPlan, Receiver
+from dicom_node.settings import Settings
+from dicom_node.spool import Spool
+
+log = structlog.get_logger()
+
+_FORK: Final = multiprocessing.get_context("fork")
+_SHUTDOWN: Final = 20.0  # seconds for open associations, and for the attempt in hand
+_LOCK_WAIT: Final = 10.0  # seconds for a killed node's children to let go of the folder
+_SILENT: Final = 5.0  # seconds without a beat
+_RESTART_PAUSE: Final = 0.5
+
+
+class CannotStart(RuntimeError):
+    """The node cannot run here; the message says what to do."""
+
+
+def open_folder(settings: Settings, now: float) -> str:
+    """Return the node's id, after making the data folder ready: call it once, under the lock."""
+    folder = settings.storage.folder
+    swept = Spool(folder / "spool").prepare()
+    ledger = Ledger(settings.database_url)
+    try:
+        ledger.create()
+        forgiven = ledger.forgive()
+        store = ModelStore(folder / "models", ledger)
+        if not store.current():
+            store.promote(store.install(_initial_model(settings), now), now)
+        ledger.record(Event(event="started"), now)
+    finally:
+        ledger.close()
+    log.info("folder_ready", folder=str(folder), swept=swept, forgiven=forgiven)
+    return _node_id(folder / "node-id")
+
+
+def _initial_model(settings: Settings) -> bytes:
+    if settings.models.initial is not None:
+        return settings.models.initial.read_bytes()
+    (shipped,) = (
+        item
+        for item in resources.files("analysis.models").iterdir()
+        if item.name.endswith("-12lead.onnx")
+    )
+    return shipped.read_bytes()
+
+
+def _node_id(path: Path) -> str:
+    if not path.exists():
+        path.write_text(str(uuid.uuid4()))
+    return path.read_text().strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What the processes share: counting semaphores and plain memory, nothing one can hold."""
+
+    work: Any
+    deliveries: Any
+    stopping: Any
+    beats: Any
+    """Monotonic time of each process's last sign of life."""
+    busy: Any
+    """Monotonic time at which each process began its attempt; 0 = idle."""
+
+    def beat(self, slot: int) -> None:
+        self.beats[slot] = time.monotonic()
+
+    def stopped(self) -> bool:
+        return bool(self.stopping.value)
+
+
+class Supervisor:
+    """Starts the processes, watches them, and stops them in order.
+
+    Parameters
+    ----------
+    settings
+        The node's.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._node_id = ""
+        roles: list[tuple[str, Callable[[int], None]]] = [
+            ("receiver", self._receive),
+            ("sender", self._send),
+            ("management", self._manage),
+            *((f"worker-{n + 1}", self._work) for n in range(settings.work.workers)),
+        ]
+        self._names = [name for name, _ in roles]
+        self._targets = [target for _, target in roles]
+        self._processes: dict[int, ForkProcess] = {}
+        self._shared = _Shared(
+            work=_FORK.Semaphore(0),
+            deliveries=_FORK.Semaphore(0),
+            stopping=_FORK.RawValue(ctypes.c_bool, False),  # noqa: FBT003
+            beats=_FORK.RawArray(ctypes.c_double, len(roles)),
+            busy=_FORK.RawArray(ctypes.c_double, len(roles)),
+        )
+        self._lifeline = os.pipe()
+
+    def run(self) -> int:
+        """Return the exit status, when told to stop by SIGTERM or SIGINT.
+
+        Raises
+        ------
+        CannotStart
+            If the data folder is taken or the port cannot be bound.
+        """
+        folder = self._settings.storage.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            _take(lock.fileno(), folder)
+            _probe("DICOM", self._settings.dicom.host, self._settings.dicom.port)
+            _probe("management", self._settings.ops.host, self._settings.ops.port)
+            self._node_id = open_folder(self._settings, time.time())
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(signum, self._on_signal)
+            for slot in range(len(self._targets)):
+                self._start(slot)
+            while not self._shared.stopped():
+                self._watch()
+            return self._stop()
+
+    def _on_signal(self, _signum: int, _frame: object) -> None:
+        self._shared.stopping.value = True
+
+    # Watching
+
+    def _start(self, slot: int) -> None:
+        self._shared.beat(slot)
+        self._shared.busy[slot] = 0.0
+        process = _FORK.Process(
+            target=self._child, args=(slot,), name=f"sinusnode-{self._names[slot]}"
+        )
+        process.start()
+        self._processes[slot] = process
+
+    def _watch(self) -> None:
+        sentinels = {process.sentinel: slot for slot, process in self._processes.items()}
+        for sentinel in connection.wait(list(sentinels), timeout=0.2):
+            self._replace(sentinels[sentinel])
+        self._kill_overdue()
+
+    def _replace(self, slot: int) -> None:
+        process = self._processes.pop(slot)
+        process.join()
+        if self._shared.stopped():
+            return
+        log.error("process_died", process=self._names[slot], exitcode=process.exitcode)
+        self._settle(self._names[slot])
+        time.sleep(_RESTART_PAUSE)
+        self._start(slot)
+
+    def _settle(self, name: str) -> None:
+        """Count the attempt that a dead worker had in hand."""
+        ledger = Ledger(self._settings.database_url)
+        try:
+            for lease in ledger.leases_of(name):
+                work.settle(ledger, lease, self._settings.work, Quarantine.CRASHED, time.time())
+        finally:
+            ledger.close()
+
+    def _kill_overdue(self) -> None:
+        latest = time.monotonic() - self._settings.work.wall_time
+        for slot, process in self._processes.items():
+            if 0.0 < self._shared.busy[slot] < latest:
+                log.error("attempt_overdue", process=self._names[slot])
+                process.kill()
+
+    def _stop(self) -> int:
+        log.info("stopping")
+        for _ in self._processes:
+            self._shared.work.release()
+            self._shared.deliveries.release()
+        end = time.monotonic() + _SHUTDOWN + 2.0
+        for process in self._processes.values():
+            process.join(max(0.0, end - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+        ledger = Ledger(self._settings.database_url)
+        ledger.forgive()
+        ledger.record(Event(event="stopped"), time.time())
+        ledger.close()
+        return 0
+
+    def _silent(self) -> list[str]:
+        now = time.monotonic()
+        return [
+            name
+            for slot, name in enumerate(self._names)
+            if now - self._shared.beats[slot] > _SILENT and not self._shared.busy[slot]
+        ]
+
+    # Children
+
+    def _child(self, slot: int) -> None:
+        os.close(self._lifeline[1])
+        threading.Thread(target=_die_with, args=(self._lifeline[0],), daemon=True).start()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        logs.configure(self._settings.log)
+        self._targets[slot](slot)
+
+    def _receive(self, slot: int) -> None:
+        settings = self._settings
+        ledger = Ledger(settings.database_url)
+        spool = Spool(settings.storage.folder / "spool")
+        store = ModelStore(settings.storage.folder / "models", ledger)
+
+        def plan() -> PinnedPlan:
+            made = Plan.of(settings, models=store.current(), node_id=self._node_id)
+            return PinnedPlan(made.text, made.digest)
+
+        def ring(count: int) -> None:
+            for _ in range(count):
+                self._shared.work.release()
+
+        committer = Committer(ledger, spool, plan, ring)
+        receiver = Receiver(
+            settings.dicom, settings.storage, ledger=ledger, spool=spool, committer=committer
+        )
+        receiver.server.start()
+        log.info("listening", ae_title=settings.dicom.ae_title, port=settings.dicom.port)
+        while not self._shared.stopped():
+            self._shared.beat(slot)
+            time.sleep(0.1)
+        receiver.server.stop(_SHUTDOWN)
+
+    def _work(self, slot: int) -> None:
+        def wait(seconds: float) -> None:
+            self._shared.beat(slot)
+            self._shared.work.acquire(timeout=seconds)
+
+        def busy_since(moment: float) -> None:
+            self._shared.beat(slot)
+            self._shared.busy[slot] = moment
+
+        signals = work.Signals(
+            wait=wait,
+            busy_since=busy_since,
+            reported=self._shared.deliveries.release,
+            stopping=self._shared.stopped,
+        )
+        work.run(self._settings, self._names[slot], signals)
+
+    def _send(self, slot: int) -> None:
+        settings = self._settings
+        spool = Spool(settings.storage.folder / "spool")
+        threads = []
+        for destination in settings.destinations:
+            sender = Sender(
+                destination,
+                settings.dicom.ae_title,
+                ledger=Ledger(settings.database_url),
+                spool=spool,
+                clock=time.time,
+            )
+            bell = threading.Semaphore(0)
+            threads.append((_thread(sender, self._shared.stopped, bell), bell))
+        while not self._shared.stopped() and all(thread.is_alive() for thread, _ in threads):
+            self._shared.beat(slot)
+            if self._shared.deliveries.acquire(timeout=0.5):
+                for _, bell in threads:
+                    bell.release()
+
+    def _manage(self, slot: int) -> None:
+        settings = self._settings
+        health = ops.Health(settings, Ledger(settings.database_url), self._silent)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                ops.application(health),
+                host=settings.ops.host,
+                port=settings.ops.port,
+                log_config=None,
+                access_log=False,
+            )
+        )
+        threading.Thread(target=server.run, daemon=True).start()
+        while not self._shared.stopped():
+            self._shared.beat(slot)
+            time.sleep(0.1)
+        server.should_exit = True
+
+
+def _thread(
+    sender: Sender, stopping: Callable[[], bool], bell: threading.Semaphore
+) -> threading.Thread:
+    """Start and return the thread of one destination."""
+
+    def wait(seconds: float) -> None:
+        bell.acquire(timeout=seconds)
+
+    thread = threading.Thread(target=sender.run, args=(stopping, wait))
+    thread.start()
+    return thread
+
+
+def _die_with(lifeline: int) -> None:
+    """End this process at once when the supervisor is gone."""
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
+def _take(descriptor: int, folder: Path) -> None:
+    end = time.monotonic() + _LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise CannotStart(f"another node uses the data folder {folder}") from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _probe(what: str, host: str, port: int) -> None:
+    """Bind the port for a moment, so that a taken one is a sentence and no dead process."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotStart(
+                f"the {what} port {host}:{port} cannot be opened ({error.strerror}); "
+                "choose another in the settings"
+            ) from None
+
+
+def serve(settings: Settings) -> int:
+    """Run the node until it is told to stop; return the exit status."""
+    logs.configure(settings.log)
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    return Supervisor(settings).run()

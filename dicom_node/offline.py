@@ -1,0 +1,233 @@
+"""`sinusnode analyse`: one file in, one document and the chosen files out, no server needed."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from pydicom.dataset import Dataset
+
+import analysis
+from analysis import paper
+from analysis.formats import dicom
+from dicom_node import report
+from dicom_node.plan import Plan
+from dicom_node.report import Unreportable
+from dicom_node.report.uids import derive
+from dicom_node.settings import Report, Settings
+
+SCHEMA = 1
+_NODE = "offline"
+
+
+class Unusable(ValueError):
+    """What was asked cannot be done; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The patient and study that an ECG without DICOM identity belongs to."""
+
+    into: Path | None
+    patient_id: str | None
+    study_uid: str | None
+
+    @classmethod
+    def of(cls, into: Path | None, patient_id: str | None, study_uid: str | None) -> Self | None:
+        """Return what was stated, or None where it is not enough."""
+        enough = into is not None or (patient_id and study_uid)
+        return cls(into, patient_id, study_uid) if enough else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What to write, and where."""
+
+    pdf: Path | None
+    dicom: Path | None
+    study: Study | None
+
+
+def models(paths: Sequence[Path] | None) -> tuple[analysis.Model, ...]:
+    """Return the models to use: those named, or the shipped one.
+
+    Raises
+    ------
+    Unusable
+        If one is refused.
+    """
+    try:
+        if not paths:
+            return (analysis.load_model(),)
+        return tuple(analysis.load_model(path) for path in paths)
+    except analysis.ModelRejected as error:
+        raise Unusable(f"The model is refused ({error.reason}): {error.message}") from None
+
+
+def analyse(file: Path, chosen: Sequence[analysis.Model], outputs: Outputs) -> dict[str, Any]:
+    """Return the document of one file; write what was asked for."""
+    try:
+        recording = analysis.read(file)
+        result = analysis.analyse(recording, chosen)
+        _write(file, result, outputs)
+    except analysis.Undecodable as error:
+        return _refused(file, error.reason, error.message)
+    except Unreportable as error:
+        return _refused(file, "not-reportable", error.message)
+    except Unusable as error:
+        return _refused(file, "no-identity", str(error))
+    return _document(file, result)
+
+
+def _refused(file: Path, reason: str, message: str) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "file": str(file),
+        "ok": False,
+        "reason": reason,
+        "message": message,
+    }
+
+
+def _document(file: Path, result: analysis.Result) -> dict[str, Any]:
+    recording, ecg = result.recording, result.recording.ecg
+    return {
+        "schema": SCHEMA,
+        "file": str(file),
+        "ok": True,
+        "reason": None,
+        "message": None,
+        "format": recording.format,
+        "patient": {"age": recording.patient.age, "sex": recording.patient.sex},
+        "leads": list(ecg.leads),
+        "sampling_frequency": ecg.sampling_frequency,
+        "samples": ecg.samples,
+        "quality": {
+            "verdict": result.quality.verdict,
+            "reasons": list(result.quality.reasons),
+        },
+        "measurements": {
+            name: {"value": item.value, "unit": item.unit, "reason": item.reason}
+            for name, item in result.measurements.quantities()
+        },
+        "statements": [
+            {"key": item.key, "text": item.text, "code": list(item.code)}
+            for item in result.statements
+        ],
+        "findings": [
+            {
+                "key": item.key,
+                "probability": item.probability,
+                "threshold": item.threshold,
+                "present": item.present,
+                "origin": item.origin,
+                "reason": item.reason,
+            }
+            for item in result.findings
+        ],
+        "models": [
+            {"name": item.name, "version": item.version, "digest": item.digest}
+            for item in result.models
+        ],
+        "overall": result.overall,
+        "notes": [*recording.notes, *result.not_assessed],
+    }
+
+
+def describe(document: dict[str, Any]) -> str:
+    """Return the document as a few lines for a person."""
+    if not document["ok"]:
+        return f"{document['file']}: refused ({document['reason']}). {document['message']}"
+    said = "; ".join(item["text"] for item in document["statements"])
+    lines = [
+        f"{document['file']}: {said or document['overall']}",
+        f"  quality {document['quality']['verdict']}"
+        + "".join(f", {reason}" for reason in document["quality"]["reasons"]),
+        "  " + ", ".join(_value(name, item) for name, item in document["measurements"].items()),
+        *(f"  {note}" for note in document["notes"]),
+        "  AI result, not verified by a clinician. For research use.",
+    ]
+    return "\n".join(lines)
+
+
+def _value(name: str, item: dict[str, Any]) -> str:
+    words = name.replace("_", " ")
+    return f"{words} –" if item["value"] is None else f"{words} {item['value']:.4g} {item['unit']}"
+
+
+def _write(file: Path, result: analysis.Result, outputs: Outputs) -> None:
+    if outputs.pdf is None and outputs.dicom is None:
+        return
+    plan = Plan.of(
+        Settings.model_construct(report=Report()),
+        models=tuple(model.digest for model in result.models),
+        node_id=_NODE,
+    )
+    page = paper.render(result, "pdf", version=plan.software)
+    if outputs.pdf is not None:
+        _put(outputs.pdf / f"{file.stem}.pdf", page)
+    if outputs.dicom is None:
+        return
+    data = file.read_bytes()
+    made = report.build(
+        source=_source(data, result.recording, outputs.study),
+        source_sha256=hashlib.sha256(data).hexdigest(),
+        result=result,
+        plan_digest=plan.digest,
+        received_at=datetime.fromtimestamp(time.time(), UTC),
+        device=plan.device,
+        options=plan.report_options,
+        page=page,
+    )
+    for item in made:
+        _put(outputs.dicom / f"{file.stem}.{item.role}.dcm", item.data)
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _source(data: bytes, recording: analysis.Recording, study: Study | None) -> Dataset:
+    """Return the DICOM object that the reports speak of.
+
+    Raises
+    ------
+    Unusable
+        If the ECG has no DICOM identity and none was stated.
+    """
+    if recording.format.startswith("DICOM"):
+        return dicom.parse(data)
+    if study is None:
+        raise Unusable(
+            "The file has no DICOM identity: name one with --into SOURCE.dcm, or with "
+            "--patient-id and --study-uid."
+        )
+    return _adopted(data, recording, study)
+
+
+def _adopted(data: bytes, recording: analysis.Recording, study: Study) -> Dataset:
+    """Return the ECG as a General ECG object in the stated patient's study."""
+    host = Dataset() if study.into is None else dicom.parse(study.into.read_bytes())
+    digest = hashlib.sha256(data).hexdigest()
+    made = dicom.encode(
+        recording.ecg,
+        identity=dicom.Identity(
+            study_instance_uid=study.study_uid or str(host.StudyInstanceUID),
+            series_instance_uid=derive("adopted", digest, "series"),
+            sop_instance_uid=derive("adopted", digest, "instance"),
+            created_at=datetime.fromtimestamp(time.time(), UTC),
+        ),
+        patient=recording.patient,
+        acquisition=recording.acquisition,
+    )
+    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate",
+                    "StudyTime", "StudyID", "AccessionNumber", "IssuerOfPatientID"):  # fmt: skip
+        if keyword in host:
+            made[keyword] = host[keyword]
+    if study.patient_id is not None:
+        made.PatientID = study.patient_id
+    return made

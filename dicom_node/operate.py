@@ -1,0 +1,265 @@
+"""What an operator asks of the ledger and of the installation, in plain words."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from analysis.errors import ModelRejected
+from dicom_node import scu
+from dicom_node.ledger import DeliveryState, Ledger, State
+from dicom_node.models import ModelStore
+from dicom_node.reasons import sentence
+from dicom_node.receive import disk_is_low
+from dicom_node.scu import Address
+from dicom_node.settings import Settings
+from dicom_node.spool import Spool
+
+_REFUSED_SHOWN = 20
+_OVERDUE = 600.0  # seconds past its end before a lease counts as forgotten
+
+Line = tuple[bool, str]
+
+
+@contextmanager
+def _ledger(settings: Settings) -> Iterator[Ledger]:
+    settings.storage.folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(settings.database_url)
+    try:
+        ledger.create()
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Where everything stands."""
+
+    rows: list[dict[str, Any]]
+    refused: list[dict[str, Any]]
+    counts: dict[State, int]
+
+    @classmethod
+    def read(cls, settings: Settings, states: Sequence[str], limit: int) -> Self:
+        """Return the newest rows in these states, what was refused, and the counts."""
+        wanted = [State(state.upper()) for state in states if state.upper() in State.__members__]
+        with _ledger(settings) as ledger:
+            rows = [_row(ledger, row) for row in ledger.rows(wanted, limit)]
+            trail = ledger.trail()
+            return cls(rows, _refusals(trail), ledger.counts())
+
+
+def _row(ledger: Ledger, row: dict[str, Any]) -> dict[str, Any]:
+    whole = ledger.row(row["id"]) or row
+    return {
+        "id": row["id"],
+        "received": _time(row["received_at"]),
+        "from": row["calling_ae"],
+        "sop_instance_uid": row["sop_instance_uid"],
+        "sha256": row["sha256"],
+        "state": row["state"],
+        "attempts": row["attempts"],
+        "reason": row["reason"],
+        "message": row["message"],
+        "committed": _time(row["committed_at"]),
+        "committed_by": row["committed_by"],
+        "deliveries": [_delivery(item, whole["objects"]) for item in whole["deliveries"]],
+    }
+
+
+def _delivery(item: dict[str, Any], objects: list[dict[str, Any]]) -> dict[str, Any]:
+    (role,) = (part["role"] for part in objects if part["id"] == item["object_id"])
+    return {
+        "destination": item["destination"],
+        "object": role,
+        "state": item["state"],
+        "attempts": item["attempts"],
+        "status": item["status"],
+        "reason": item["reason"],
+        "message": sentence(item["reason"] or "") or None,
+        "next": _time(item["next_at"]) if item["state"] == DeliveryState.PENDING else None,
+    }
+
+
+def _refusals(trail: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    refused = [row for row in trail if row["event"] == "refused"]
+    return [
+        {
+            "at": _time(row["at"]),
+            "from": row["calling_ae"],
+            "address": row["address"],
+            "reason": row["reason"],
+            "message": sentence(row["reason"]),
+        }
+        for row in refused[-_REFUSED_SHOWN:]
+    ]
+
+
+def retry(settings: Settings, ids: Sequence[int], *, failed: bool) -> tuple[list[int], list[int]]:
+    """Return the rows that were set going again, and those where nothing could be."""
+    with _ledger(settings) as ledger:
+        wanted = list(ids)
+        if failed:
+            wanted += [row["id"] for row in ledger.rows([State.FAILED], 1_000_000)]
+        outcome = {number: ledger.retry(number, time.time()) for number in wanted}
+    return [n for n, going in outcome.items() if going], [
+        n for n, going in outcome.items() if not going
+    ]
+
+
+def export(settings: Settings, number: int, file: Path) -> None:
+    """Write the bytes of a received object to a file.
+
+    Raises
+    ------
+    LookupError
+        If there is no such row, or its bytes are gone.
+    """
+    with _ledger(settings) as ledger:
+        row = ledger.row(number)
+        if row is None:
+            raise LookupError(f"There is no row {number}.")
+        try:
+            data = Spool(settings.storage.folder / "spool").read(ledger.blob_of(row))
+        except OSError:
+            raise LookupError(f"The bytes of row {number} are gone or damaged.") from None
+    file.write_bytes(data)
+
+
+def check(settings: Settings) -> list[Line]:
+    """Return one line for each thing that was looked at: whether it is well, and a sentence."""
+    return [*_check_folder(settings), *_check_ledger(settings), *_check_peers(settings)]
+
+
+def _check_folder(settings: Settings) -> Iterator[Line]:
+    folder = settings.storage.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        yield False, f"The data folder {folder} cannot be written ({error.strerror})."
+        return
+    yield True, f"The data folder {folder} can be written."
+    if disk_is_low(settings.storage):
+        yield (
+            False,
+            (
+                "The disk is below the watermark (storage.free_bytes, storage.free_fraction): "
+                "objects would be refused with A700. Free space or lower the watermark."
+            ),
+        )
+    else:
+        yield True, "The disk is above the watermark."
+
+
+def _check_ledger(settings: Settings) -> Iterator[Line]:
+    with _ledger(settings) as ledger:
+        store = ModelStore(settings.storage.folder / "models", ledger)
+        for digest in store.current():
+            yield _check_model(store, digest)
+        if not store.current():
+            yield True, "No model is installed yet; the first start installs the shipped one."
+        broken = ledger.violations(time.time(), _OVERDUE)
+        for line in broken:
+            yield False, f"The ledger breaks a promise: {line}."
+        if not broken:
+            yield True, "The ledger keeps its promises."
+        counts = ledger.counts()
+        for state in (State.QUARANTINED, State.FAILED):
+            if counts[state]:
+                yield False, f"{counts[state]} objects are {state}: see `sinusnode queue`."
+
+
+def _check_model(store: ModelStore, digest: str) -> Line:
+    try:
+        model = store.load(digest)
+    except ModelRejected as error:
+        return False, f"The current model is refused: {error.message}"
+    identity = model.identity
+    return True, f"The model {identity.name} {identity.version} passes its self-test."
+
+
+def _check_peers(settings: Settings) -> Iterator[Line]:
+    here = settings.dicom
+    host = "127.0.0.1" if here.host == "0.0.0.0" else here.host  # noqa: S104 - compared
+    yield _check_peer("The node", Address(here.ae_title, host, here.port), here.ae_title)
+    if not settings.destinations:
+        yield False, "No destination is set: results are made and go nowhere."
+    for item in settings.destinations:
+        address = Address(item.ae_title, item.host, item.port)
+        calling = item.calling_ae_title or here.ae_title
+        yield _check_peer(f"The destination {item.name}", address, calling)
+
+
+def _check_peer(what: str, address: Address, calling: str) -> Line:
+    try:
+        scu.echo(address, calling, timeout=5.0)
+    except scu.Unreachable as error:
+        return False, f"{what}: {error}."
+    return True, f"{what} answers at {address}."
+
+
+def template() -> str:
+    """Return a commented settings file that holds the defaults."""
+    lines = [
+        "# Sinusnode's settings. Every key may also come from the environment,",
+        "# for example SINUSNODE__DICOM__AE_TITLE=ECGNODE.",
+    ]
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            lines += ["", *_section(name, field.default)]
+    lines += ["", *_example("dicom.peers", "peers"), "", *_example("destinations", "destinations")]
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str, section: BaseModel) -> Iterator[str]:
+    yield from _comment(type(section).__doc__ or "")
+    yield f"[{name}]"
+    for key, field in type(section).model_fields.items():
+        value = to_jsonable_python(getattr(section, key))
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            continue
+        yield from _comment(field.description or "")
+        yield f"# {key} =" if value is None else f"{key} = {_toml(value)}"
+
+
+_EXAMPLES = {
+    "peers": ("Who may call; without any, every AE title of this machine.",
+              ('ae_title = "CART1"', 'addresses = ["10.1.2.0/24"]')),
+    "destinations": ("Where results go.",
+                     ('ae_title = "ORTHANC"', 'host = "127.0.0.1"', "port = 4242")),
+}  # fmt: skip
+
+
+def _example(table: str, key: str) -> Iterator[str]:
+    text, entries = _EXAMPLES[key]
+    yield f"# {text}"
+    yield f"# [[{table}]]"
+    yield from (f"# {entry}" for entry in entries)
+
+
+def _comment(text: str) -> Iterator[str]:
+    yield from (f"# {line.strip()}" for line in text.strip().splitlines() if line.strip())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,137 @@
+"""The one use case: a received object becomes a stored result and three finished objects.
+
+Everything between the two stores is pure. The result goes through its durable form before
+anything is built from it, so that a first run and a rebuild see the same numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from pydicom.dataset import Dataset
+
+from analysis import paper
+from analysis.analyse import analyse
+from analysis.ecg import Recording
+from analysis.errors import Undecodable
+from analysis.formats import dicom
+from analysis.model import Model
+from analysis.result import Result
+from dicom_node import report
+from dicom_node.failpoints import reach
+from dicom_node.ledger import Lease, Ledger, Produced
+from dicom_node.plan import Plan
+from dicom_node.reasons import Quarantine, sentence
+from dicom_node.report import ResultObject, Unreportable
+from dicom_node.spool import Spool
+
+_T = TypeVar("_T")
+
+Clock = Callable[[], float]
+"""Returns UTC, seconds since the epoch."""
+
+
+class Quarantined(Exception):
+    """The object is to be set aside for good.
+
+    Parameters
+    ----------
+    reason
+        From a closed list.
+    message
+        One sentence for the operator, without patient data.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """What one worker needs to bring an object from RECEIVED to REPORTED."""
+
+    ledger: Ledger
+    spool: Spool
+    model: Callable[[str], Model]
+    """Returns the model with a digest."""
+    destinations: tuple[str, ...]
+    clock: Clock
+
+    def process(self, lease: Lease) -> None:
+        """Bring the leased object to REPORTED, from wherever it stands.
+
+        Raises
+        ------
+        Quarantined
+            If it cannot get there, ever.
+        """
+        plan = Plan.from_json(lease.plan)
+        source = read_source(self.spool.read(lease.blob), lease.sop_instance_uid)
+        recording = decode(source)
+        reach("before_analysis")
+        text = lease.result or self._analyse(lease, recording, plan)
+        reach("after_analysed")
+        made = build(lease, source, Result.from_json(text, recording), plan)
+        produced = [self._store(item) for item in made]
+        self.spool.sync(item.blob for item in produced)
+        reach("after_report")
+        self.ledger.reported(lease, produced, self.destinations, self.clock())
+
+    def _analyse(self, lease: Lease, recording: Recording, plan: Plan) -> str:
+        models = [self.model(digest) for digest in plan.models]
+        result = analyse(recording, models, options=plan.options)
+        return self.ledger.analysed(lease, result.to_json(), self.clock())
+
+    def _store(self, item: ResultObject) -> Produced:
+        return Produced(
+            role=item.role,
+            sop_class_uid=item.sop_class_uid,
+            sop_instance_uid=item.sop_instance_uid,
+            blob=self.spool.write(item.data),
+        )
+
+
+def read_source(data: bytes, sop_instance_uid: str) -> Dataset:
+    """Return the parsed object, if it is what the sender said and none of our own."""
+    source = _decodable(lambda: dicom.parse(data))
+    if report.is_own(source):
+        raise Quarantined(Quarantine.OWN_OBJECT, sentence(Quarantine.OWN_OBJECT))
+    if str(source.get("SOPInstanceUID", "")) != sop_instance_uid:
+        raise Quarantined(Quarantine.IDENTITY_MISMATCH, sentence(Quarantine.IDENTITY_MISMATCH))
+    return source
+
+
+def decode(source: Dataset) -> Recording:
+    """Return the recording that a parsed object holds."""
+    return _decodable(lambda: dicom.decode(source))
+
+
+def _decodable(read: Callable[[], _T]) -> _T:
+    try:
+        return read()
+    except Undecodable as error:
+        raise Quarantined(error.reason, error.message) from error
+
+
+def build(lease: Lease, source: Dataset, result: Result, plan: Plan) -> Sequence[ResultObject]:
+    """Return the finished objects: a function of the ledger row and the source bytes alone."""
+    try:
+        made = report.build(
+            source,
+            source_sha256=lease.blob.sha256,
+            result=result,
+            plan_digest=lease.plan_digest,
+            received_at=datetime.fromtimestamp(lease.received_at, UTC),
+            device=plan.device,
+            options=plan.report_options,
+            page=paper.render(result, "pdf", version=plan.software),
+        )
+    except Unreportable as error:
+        raise Quarantined(Quarantine.NOT_REPORTABLE, error.message) from error
+    broken = [line for item in made for line in report.check(item.data)]
+    if broken:
+        raise Quarantined(Quarantine.CHECKER, "; ".join(broken[:3]))
+    return made

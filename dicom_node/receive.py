@@ -1,0 +1,341 @@
+"""Reception: C-ECHO and C-STORE, acknowledged only when bytes and ledger row are durable.
+
+Nothing is decoded here. An association's thread writes the bytes; one committer thread syncs
+folders and commits rows for whatever is waiting, so that a burst shares its commits and an
+idle node adds no delay.
+"""
+
+import queue
+import shutil
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_context, evt
+from pynetdicom.presentation import PresentationContext
+
+from dicom_node.failpoints import reach
+from dicom_node.ledger import Event, Ledger, Receipt, Received
+from dicom_node.reasons import Quarantine, Refusal
+from dicom_node.settings import Dicom, Storage
+from dicom_node.spool import BlobRef, Spool
+from dicom_node.wire import Caller, Limits, Server
+
+log = structlog.get_logger()
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+WAVEFORMS: Final = (
+    "1.2.840.10008.5.1.4.1.1.9.1.1",  # 12-lead ECG Waveform Storage
+    "1.2.840.10008.5.1.4.1.1.9.1.2",  # General ECG Waveform Storage
+    "1.2.840.10008.5.1.4.1.1.9.1.3",  # Ambulatory ECG Waveform Storage
+    "1.2.840.10008.5.1.4.1.1.9.1.4",  # General 32-bit ECG Waveform Storage
+    "1.2.840.10008.5.1.4.1.1.9.2.1",  # Hemodynamic Waveform Storage: some carts' ECGs
+    "1.2.840.10008.5.1.4.1.1.9.3.1",  # Cardiac Electrophysiology: quarantined with its reason
+)
+TRANSFER_SYNTAXES: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+SUCCESS: Final = 0x0000
+OUT_OF_RESOURCES: Final = 0xA700
+MISMATCH: Final = 0xA900
+
+IMPLEMENTATION_CLASS_UID: Final = "2.25.208604390152397184260338143812530142739"
+_UID_LENGTH = 64
+_COMMIT_DEADLINE = 30.0
+_SOP_CLASS_UID = (0x0008, 0x0016)
+_SOP_INSTANCE_UID = (0x0008, 0x0018)
+_IDENTITY_WITHIN = 4096  # bytes; in every real object both stand in the first hundred
+
+
+def contexts() -> list[PresentationContext]:
+    """Return what the port accepts: ECG waveforms, never deflated or big-endian."""
+    syntaxes = [UID(syntax) for syntax in TRANSFER_SYNTAXES]
+    return [build_context(uid, syntaxes) for uid in (VERIFICATION, *WAVEFORMS)]
+
+
+def limits(settings: Dicom) -> Limits:
+    """Return the limits of the port."""
+    return Limits(
+        pdu=settings.maximum_pdu,
+        message=settings.maximum_object,
+        pdu_deadline=settings.pdu_deadline,
+        handshake_deadline=settings.handshake_deadline,
+        idle_deadline=settings.idle_deadline,
+        associations=settings.maximum_associations,
+    )
+
+
+def tls(settings: Dicom) -> ssl.SSLContext | None:
+    """Return the TLS context with required client certificates (PS3.15 B.12), or None."""
+    if settings.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(
+        ssl.Purpose.CLIENT_AUTH, cafile=settings.tls_trusted_certificates
+    )
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(settings.tls_certificate, settings.tls_private_key)
+    return context
+
+
+def disk_is_low(settings: Storage) -> bool:
+    """Return whether the data folder's volume is below the watermark."""
+    usage = shutil.disk_usage(settings.folder)
+    return usage.free < max(settings.free_bytes, settings.free_fraction * usage.total)
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedPlan:
+    """What will be done with an object, fixed when it is received."""
+
+    text: str
+    digest: str
+
+
+class Committer:
+    """Commits whatever is waiting in one transaction, then lets every waiter go.
+
+    Parameters
+    ----------
+    ledger, spool
+        Where rows and bytes are made durable.
+    plan
+        Returns the plan to pin.
+    ring
+        Called with the number of new objects, once they are durable.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        plan: Callable[[], PinnedPlan],
+        ring: Callable[[int], None],
+    ) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._plan = plan
+        self._ring = ring
+        self._waiting: queue.SimpleQueue[tuple[Received, Future[Receipt]]] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="committer", daemon=True).start()
+
+    def commit(self, item: Received) -> Receipt:
+        """Return what the object is, once its bytes and its row are durable.
+
+        Raises
+        ------
+        OSError
+            If they could not be made so.
+        """
+        future: Future[Receipt] = Future()
+        self._waiting.put((item, future))
+        return future.result(_COMMIT_DEADLINE)
+
+    def _run(self) -> None:
+        while True:
+            group = [self._waiting.get()]
+            while not self._waiting.empty():
+                group.append(self._waiting.get())
+            self._commit(group)
+
+    def _commit(self, group: list[tuple[Received, Future[Receipt]]]) -> None:
+        try:
+            receipts = self._durable([item for item, _ in group])
+        except Exception as error:  # noqa: BLE001 - each waiter must be answered
+            if len(group) > 1:
+                for waiting in group:
+                    self._commit([waiting])
+            else:
+                group[0][1].set_exception(OSError(str(error)))
+            return
+        for (_, future), receipt in zip(group, receipts, strict=True):
+            future.set_result(receipt)
+        self._ring(sum(receipt is Receipt.NEW for receipt in receipts))
+
+    def _durable(self, group: list[Received]) -> list[Receipt]:
+        self._spool.sync(item.blob for item in group)
+        reach("before_ledger")
+        plan = self._plan()
+        receipts = self._ledger.receive(group, plan.text, plan.digest)
+        reach("after_ledger")
+        return receipts
+
+
+class Receiver:
+    """The clinical port.
+
+    Parameters
+    ----------
+    dicom, storage
+        Their settings.
+    ledger, spool
+        Where what is received becomes durable.
+    committer
+        Makes it so.
+    """
+
+    def __init__(
+        self, dicom: Dicom, storage: Storage, *, ledger: Ledger, spool: Spool, committer: Committer
+    ) -> None:
+        self._dicom = dicom
+        self._storage = storage
+        self._ledger = ledger
+        self._spool = spool
+        self._committer = committer
+        self.server = Server(
+            dicom.ae_title,
+            (dicom.host, dicom.port),
+            contexts=contexts(),
+            limits=limits(dicom),
+            admission=self._admission,
+            handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_ACCEPTED, self._accepted)],
+            broken=self._broken,
+            ssl_context=tls(dicom),
+        )
+
+    def _admission(self, caller: Caller) -> Refusal | None:
+        refusal = self._judge(caller)
+        if refusal is not None:
+            self._record(refusal, caller)
+        return refusal
+
+    def _judge(self, caller: Caller) -> Refusal | None:
+        wanted = self._dicom.ae_title
+        if self._dicom.require_called_ae_title and caller.called_ae != wanted:
+            return Refusal.CALLED_AE_TITLE
+        titled = [peer for peer in self._dicom.peers if peer.ae_title in ("*", caller.calling_ae)]
+        if not titled:
+            return Refusal.CALLING_AE_TITLE
+        if not any(peer.admits(caller.calling_ae, caller.address) for peer in titled):
+            return Refusal.ADDRESS
+        return None
+
+    def _accepted(self, event: evt.Event) -> None:
+        if not event.assoc.accepted_contexts:
+            offered = sorted({item.abstract_syntax for item in event.assoc.rejected_contexts})
+            self._record(Refusal.SOP_CLASS, _caller(event), ", ".join(offered[:8]))
+
+    def _broken(self, address: str, what: str) -> None:
+        event = Event(
+            event="refused", reason=Refusal.BROKEN_CONNECTION, address=address, detail=what
+        )
+        self._ledger.record(event, time.time())
+
+    def _store(self, event: evt.Event) -> int:
+        refusal = self._unwanted(event)
+        if refusal is None:
+            try:
+                return self._keep(event)
+            except OSError as error:
+                log.error("store_failed", error=type(error).__name__)  # noqa: TRY400 - no trace
+                refusal = Refusal.OUT_OF_RESOURCES
+        self._record(refusal, _caller(event))
+        return OUT_OF_RESOURCES if refusal is Refusal.OUT_OF_RESOURCES else MISMATCH
+
+    def _unwanted(self, event: evt.Event) -> Refusal | None:
+        request = event.request
+        uids = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
+        if uids[0] != event.context.abstract_syntax or max(map(len, uids)) > _UID_LENGTH:
+            return Refusal.MISMATCH
+        implicit = event.context.transfer_syntax == ImplicitVRLittleEndian
+        stated = identity(request.DataSet.getvalue(), implicit=implicit)
+        if stated is not None and stated != uids:
+            return Refusal.MISMATCH
+        return Refusal.OUT_OF_RESOURCES if disk_is_low(self._storage) else None
+
+    def _keep(self, event: evt.Event) -> int:
+        request, caller = event.request, _caller(event)
+        sop_class, sop_instance = request.AffectedSOPClassUID, request.AffectedSOPInstanceUID
+        header = part10_header(sop_class, sop_instance, event.context.transfer_syntax)
+        blob: BlobRef = self._spool.write(header, request.DataSet.getvalue())
+        receipt = self._committer.commit(
+            Received(
+                sop_class_uid=str(sop_class),
+                sop_instance_uid=str(sop_instance),
+                blob=blob,
+                calling_ae=caller.calling_ae,
+                called_ae=caller.called_ae,
+                address=caller.address,
+                received_at=time.time(),
+            )
+        )
+        if receipt is Receipt.CONFLICT:
+            self._record(Quarantine.CONFLICT, caller)
+            log.error("uid_conflict", calling_ae=caller.calling_ae, sha256=blob.sha256)
+        else:
+            log.info("received", receipt=receipt, calling_ae=caller.calling_ae, sha256=blob.sha256)
+        return SUCCESS
+
+    def _record(self, reason: Refusal | Quarantine, caller: Caller, detail: str = "") -> None:
+        event = Event(
+            event="refused" if isinstance(reason, Refusal) else "quarantined",
+            reason=reason,
+            calling_ae=caller.calling_ae,
+            called_ae=caller.called_ae,
+            address=caller.address,
+            detail=detail,
+        )
+        self._ledger.record(event, time.time())
+
+
+def _caller(event: evt.Event) -> Caller:
+    request = event.assoc.requestor.primitive
+    return Caller(
+        calling_ae=request.calling_ae_title.strip(),
+        called_ae=request.called_ae_title.strip(),
+        address=event.assoc.requestor.address_info.address,
+    )
+
+
+def part10_header(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
+    """Return preamble and file meta information (PS3.10 §7.1): a function of these words alone."""
+    elements = (
+        _element(0x0001, b"OB", b"\0\1"),
+        _element(0x0002, b"UI", _padded(sop_class)),
+        _element(0x0003, b"UI", _padded(sop_instance)),
+        _element(0x0010, b"UI", _padded(transfer_syntax)),
+        _element(0x0012, b"UI", _padded(IMPLEMENTATION_CLASS_UID)),
+    )
+    body = b"".join(elements)
+    return bytes(128) + b"DICM" + _element(0x0000, b"UL", struct.pack("<L", len(body))) + body
+
+
+def _padded(uid: str) -> bytes:
+    text = uid.encode("ascii")
+    return text + b"\0" * (len(text) % 2)
+
+
+def _element(number: int, vr: bytes, value: bytes) -> bytes:
+    length = struct.pack("<HL", 0, len(value)) if vr == b"OB" else struct.pack("<H", len(value))
+    return struct.pack("<HH", 0x0002, number) + vr + length + value
+
+
+def identity(data: bytes, *, implicit: bool) -> tuple[str, str] | None:
+    """Return SOP Class and SOP Instance UID as the data set states them, or None.
+
+    Only the first elements of group 0008 are looked at, which hold plain values before them in
+    every real object; anything else is left to the worker, which decodes.
+    """
+    position, found = 0, {}
+    while position + 8 <= min(len(data), _IDENTITY_WITHIN):
+        group, element = struct.unpack_from("<HH", data, position)
+        if (group, element) > _SOP_INSTANCE_UID:
+            break
+        if implicit:
+            (length,) = struct.unpack_from("<L", data, position + 4)
+        elif data[position + 4 : position + 6] in (b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC"):
+            break
+        else:
+            (length,) = struct.unpack_from("<H", data, position + 6)
+        position += 8
+        found[group, element] = data[position : position + length].strip(b"\0 ").decode("latin-1")
+        position += length
+    if found.keys() >= {_SOP_CLASS_UID, _SOP_INSTANCE_UID}:
+        return found[_SOP_CLASS_UID], found[_SOP_INSTANCE_UID]
+    return None

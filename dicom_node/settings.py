@@ -1,0 +1,267 @@
+"""The one settings tree of the house, read once and frozen.
+
+Sources, the later winning: defaults < `sinusnode.toml` < environment
+(``SINUSNODE__DICOM__AE_TITLE=ECGNODE``) < secret files (``/run/secrets/…``). Names follow
+Orthanc where it has them: `destinations` are its `DicomModalities`, `peers` those that may
+call. The defaults are a node on loopback that any AE title on this machine may call.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+CONFIG_VARIABLE = "SINUSNODE_CONFIG"
+DEFAULT_CONFIG = Path("sinusnode.toml")
+SECRETS = Path("/run/secrets")
+
+_AE_TITLE_LENGTH = 16
+
+
+def _ae_title(text: str) -> str:
+    """Return a valid AE title (PS3.5 §6.2: 1-16 characters, no backslash, no control)."""
+    title = text.strip()
+    if not 0 < len(title) <= _AE_TITLE_LENGTH or "\\" in title or not title.isprintable():
+        raise ValueError("an AE title has 1 to 16 printable characters and no backslash")
+    return title
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text, strict=False))
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A frozen section; an unknown key is an error, with its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Peer(Section):
+    """Who may call the node. An AE title alone is no authentication: addresses count too."""
+
+    ae_title: AETitle | Literal["*"] = "*"
+    """Calling AE title, or `*` for any."""
+    addresses: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks that it may call from (CIDR)."""
+
+    def admits(self, calling_ae: str, address: str) -> bool:
+        """Return whether this entry lets that caller in."""
+        where = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+        return self.ae_title in ("*", calling_ae) and any(
+            where in ipaddress.ip_network(network) for network in self.addresses
+        )
+
+
+class Dicom(Section):
+    """The clinical port."""
+
+    ae_title: AETitle = "SINUSNODE"
+    host: str = "127.0.0.1"
+    """Address to bind; `0.0.0.0` opens it to the network, then list `peers`."""
+    port: Port = 11112
+    peers: tuple[Peer, ...] = (Peer(),)
+    require_called_ae_title: bool = True
+    maximum_associations: Annotated[int, Field(ge=1)] = 256
+    maximum_pdu: Annotated[int, Field(ge=4096, le=1 << 20)] = 128 * 1024
+    """Bytes of one PDU, advertised and enforced."""
+    maximum_object: Bytes = 32 * 2**20
+    """Bytes of one C-STORE message."""
+    pdu_deadline: Seconds = 10.0
+    """Seconds for one whole PDU, whatever the drip rate."""
+    handshake_deadline: Seconds = 5.0
+    """Seconds for the A-ASSOCIATE-RQ, and for the TLS handshake."""
+    idle_deadline: Seconds = 60.0
+    """Seconds without a message before an association is aborted."""
+    tls_certificate: Path | None = None
+    """PEM file with certificate and chain: with it, the port speaks TLS."""
+    tls_private_key: Path | None = None
+    tls_trusted_certificates: Path | None = None
+    """PEM file of the authorities whose client certificates are required."""
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        parts = (self.tls_certificate, self.tls_private_key, self.tls_trusted_certificates)
+        if any(parts) and not all(parts):
+            raise ValueError(
+                "TLS needs tls_certificate, tls_private_key and tls_trusted_certificates"
+            )
+        return self
+
+
+class Destination(Section):
+    """Where results go: one entry of Orthanc's `DicomModalities`."""
+
+    name: str = ""
+    """Shown in queue and metrics; by default the AE title."""
+    ae_title: AETitle
+    host: str
+    port: Port
+    calling_ae_title: AETitle | None = None
+    """What the node calls itself there; by default its own AE title."""
+    timeout: Seconds = 30.0
+    """Seconds to wait for a connection or for an answer."""
+    linger: Annotated[float, Field(ge=0)] = 2.0
+    """Seconds that an idle association is kept for the next result."""
+    retry_first: Seconds = 15.0
+    """Seconds before the second attempt; doubled each time, with jitter."""
+    retry_longest: Seconds = 300.0
+    retry_for: Seconds = 7 * 86400.0
+    """Seconds until delivery is given up, visibly, as FAILED."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("name"):
+            return values | {"name": values.get("ae_title", "")}
+        return values
+
+
+class Work(Section):
+    """The worker processes and the limits of one attempt."""
+
+    workers: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: os.cpu_count() or 1)
+    memory: Bytes = 2 * 2**30
+    """Address space of a worker, bytes."""
+    wall_time: Seconds = 60.0
+    """Seconds of one attempt; then the worker is killed and the attempt counted."""
+    attempts: Annotated[int, Field(ge=1)] = 3
+    """Attempts that may crash before the object is quarantined."""
+    retry_after: tuple[Seconds, ...] = (1.0, 30.0, 300.0)
+    """Seconds before each further attempt."""
+
+
+class Storage(Section):
+    """The data folder: spool, ledger, model slots."""
+
+    folder: Path = Path("sinusnode-data")
+    database: str | None = None
+    """SQLAlchemy URL; by default SQLite in the folder."""
+    free_bytes: Annotated[int, Field(ge=0)] = 5 * 10**9
+    """Watermark: below it new objects are refused with A700 (out of resources)."""
+    free_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.10
+    """Watermark as a share of the volume; the larger of the two counts."""
+
+
+class Report(Section):
+    """What is written for each ECG."""
+
+    objects: tuple[Literal["sr", "pdf", "ecg"], ...] = ("sr", "pdf", "ecg")
+    series_number_sr: int = 901
+    series_number_pdf: int = 902
+    series_number_ecg: int = 903
+    content_qualification: Literal["RESEARCH", "SERVICE", "PRODUCT"] = "RESEARCH"
+    qtc_formula: Literal["bazett", "fridericia", "framingham", "hodges"] = "fridericia"
+    utc_offset: Annotated[str, Field(pattern=r"^[+-]\d{4}$")] = "+0000"
+    """Of content dates, where the source states none (0008,0201)."""
+
+
+class Models(Section):
+    """Which model speaks first; promotion happens in the ledger."""
+
+    initial: Path | None = None
+    """A model package for a new data folder; by default the shipped 12-lead model."""
+
+
+class Ops(Section):
+    """The management port: health, readiness, metrics. Not the clinical port."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8042
+
+
+class Log(Section):
+    """Structured logs on standard error; never patient data."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    json_lines: bool = False
+    """JSON lines; otherwise, and on a terminal, text."""
+
+
+class Settings(BaseSettings):
+    """Everything, frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SINUSNODE__",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+    )
+
+    dicom: Dicom = Dicom()
+    destinations: tuple[Destination, ...] = ()
+    storage: Storage = Storage()
+    work: Work = Work()
+    report: Report = Report()
+    models: Models = Models()
+    ops: Ops = Ops()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _destinations_are_distinct(self) -> Self:
+        names = [destination.name for destination in self.destinations]
+        if len(set(names)) != len(names):
+            raise ValueError("two destinations have the same name")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no .env files
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - own folder below
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources, the strongest first."""
+        secrets = (
+            (SecretsSettingsSource(settings_cls, secrets_dir=SECRETS),) if SECRETS.is_dir() else ()
+        )
+        return (
+            init_settings,
+            *secrets,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, toml_file=_config_file()),
+        )
+
+    @property
+    def database_url(self) -> str:
+        """Return the ledger's SQLAlchemy URL."""
+        return self.storage.database or f"sqlite:///{self.storage.folder / 'ledger.sqlite'}"
+
+
+def _config_file() -> Path:
+    return Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+
+
+def load(config: Path | None = None) -> Settings:
+    """Return the settings of this process; the only place where they are read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file was named and does not exist.
+    pydantic.ValidationError
+        If a value or key is wrong; it names the key.
+    """
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config)
+    path = _config_file()
+    if path != DEFAULT_CONFIG and not path.is_file():
+        raise FileNotFoundError(f"the settings file {path} does not exist")
+    return Settings()

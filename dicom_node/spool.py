@@ -1,0 +1,129 @@
+"""Durable bytes: what is put here survives a power cut, or was never acknowledged.
+
+A blob is written to a temporary file, synced, renamed to a name made of its own SHA-256, and
+its folder synced. Names never hold anything a peer sent.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dicom_node.failpoints import reach
+
+STORE: Final = "files"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """Where a blob lies, and what it must hash to."""
+
+    store: str
+    key: str
+    offset: int
+    length: int
+    sha256: str
+
+
+class Damaged(OSError):
+    """The bytes on disk are not those that were acknowledged."""
+
+
+class Spool:
+    """Blobs as files below one folder.
+
+    Parameters
+    ----------
+    folder
+        Created if absent, with its 256 sub-folders.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._temporary = folder / "tmp"
+
+    def prepare(self) -> int:
+        """Create the folders, sweep temporary files; return how many were swept.
+
+        Call it once, at start, before any process puts blobs.
+        """
+        self._temporary.mkdir(parents=True, exist_ok=True)
+        for number in range(256):
+            (self._folder / f"{number:02x}").mkdir(exist_ok=True)
+        _sync_folder(self._folder)
+        orphans = list(self._temporary.iterdir())
+        for orphan in orphans:
+            orphan.unlink()
+        return len(orphans)
+
+    def write(self, *parts: bytes) -> BlobRef:
+        """Return a reference to the parts, joined; durable only after :meth:`sync`."""
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        sha256 = digest.hexdigest()
+        key = f"{sha256[:2]}/{sha256}"
+        ref = BlobRef(STORE, key, 0, sum(map(len, parts)), sha256)
+        path = self._folder / key
+        if not (path.exists() and path.stat().st_size == ref.length):
+            self._place(path, parts)
+        return ref
+
+    def _place(self, path: Path, parts: Iterable[bytes]) -> None:
+        temporary = self._temporary / secrets.token_hex(16)
+        try:
+            with temporary.open("xb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fdatasync(file.fileno())
+            reach("after_temp")
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        reach("after_rename")
+
+    def sync(self, refs: Iterable[BlobRef]) -> None:
+        """Make the names of these blobs durable."""
+        for name in {ref.key.split("/")[0] for ref in refs}:
+            _sync_folder(self._folder / name)
+
+    def read(self, ref: BlobRef) -> bytes:
+        """Return the bytes.
+
+        Raises
+        ------
+        Damaged
+            If they are not what the reference says.
+        FileNotFoundError
+            If they are gone.
+        """
+        data = (self._folder / ref.key).read_bytes()[ref.offset : ref.offset + ref.length]
+        if hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise Damaged(f"blob {ref.key} does not match its digest")
+        return data
+
+    def path(self, ref: BlobRef) -> Path:
+        """Return the file of a blob, its bytes verified (see :meth:`read`)."""
+        self.read(ref)
+        return self._folder / ref.key
+
+    def holds(self, ref: BlobRef) -> bool:
+        """Return whether the blob is there, by name and length."""
+        path = self._folder / ref.key
+        return path.is_file() and path.stat().st_size >= ref.offset + ref.length
+
+    def orphans(self) -> int:
+        """Return how many temporary files lie around."""
+        return sum(1 for _ in self._temporary.iterdir())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
