@@ -88,7 +88,7 @@ def _models(models: Model | Sequence[Model] | None) -> tuple[Model, ...]:
 
 def _of_models(models: Sequence[Model], ecg: ECG, case: criteria.Case) -> tuple[Finding, ...]:
     """Return the models' findings; each that may not be judged on this ECG abstains."""
-    (found,) = classify(models, [ecg]) if models else ((),)
+    (found,) = classify(models, [ecg], [case.patient])
     return tuple(_gated(finding, case) for finding in found)
 
 

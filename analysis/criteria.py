@@ -28,7 +28,7 @@ _BRADYCARDIA, _TACHYCARDIA = 60.0, 100.0  # per minute
 _LONG_PR = 200.0  # ms
 _WIDE_QRS = 120.0  # ms
 _LONG_QTC = {Sex.MALE: 450.0, Sex.FEMALE: 460.0}  # ms, Rautaharju 2009
-_SHORT_QTC = 390.0  # ms, Rautaharju 2009
+_SHORT_QTC = 330.0  # ms, HRS/EHRA/APHRS consensus (Priori 2013)
 _LEFT_AXIS, _RIGHT_AXIS = -30.0, 90.0  # degrees, Surawicz 2009
 _SINUS_P_AXIS = (-30.0, 105.0)  # degrees: P upright in II
 _IRREGULAR = 0.12  # RMSSD / mean RR: above it the rhythm is irregular (Tateno & Glass 2001)
@@ -241,7 +241,7 @@ def long_qt(case: Case) -> _Judgement:
 
 
 def short_qt(case: Case) -> _Judgement:
-    """QTc ≤ 390 ms (Rautaharju 2009)."""
+    """QTc ≤ 330 ms (Priori 2013)."""
     value, text = _qtc(case)
     return value <= _SHORT_QTC, (text,)
 

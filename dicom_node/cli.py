@@ -337,7 +337,7 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
     return table
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+def _version(wanted: bool) -> None:
     if wanted:
         print(version("sinusnode"))  # noqa: T201 - data goes to stdout
         raise typer.Exit

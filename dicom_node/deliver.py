@@ -172,14 +172,15 @@ class Sender:
         )
         if context is None:
             return Failure(Delivery.NO_CONTEXT, permanent=True)
-        return self._store(item, explicit=context.transfer_syntax[0] == ExplicitVRLittleEndian)
+        explicit = context.transfer_syntax[0] == ExplicitVRLittleEndian
+        return self._store(self._association, item, explicit=explicit)
 
-    def _store(self, item: Due, *, explicit: bool) -> Failure | None:
+    def _store(self, association: Association, item: Due, *, explicit: bool) -> Failure | None:
         try:
             path = self._spool.path(item.blob)
         except OSError:
             return Failure(Delivery.BYTES_LOST, permanent=True)
-        answer = self._answer(path if explicit else dcmread(path))
+        answer = self._answer(association, path if explicit else dcmread(path))
         self._used_at = self._clock()
         reach("mid_delivery")
         if "Status" not in answer:
@@ -188,10 +189,10 @@ class Sender:
         self._failures = 0
         return judge(_status(answer))
 
-    def _answer(self, what: Path | Dataset) -> Dataset:
+    def _answer(self, association: Association, what: Path | Dataset) -> Dataset:
         """Return the C-STORE-RSP, empty where there is none."""
         try:
-            return self._association.send_c_store(what)
+            return association.send_c_store(what)
         except RuntimeError:  # the association ended between two objects
             return Dataset()
 

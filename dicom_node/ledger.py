@@ -645,10 +645,10 @@ class Ledger:
             found = {row[0]: int(row[1]) for row in connection.execute(query)}
         return {state: found.get(state, 0) for state in State}
 
-    def query(self, statement: sa.Select[Any]) -> Sequence[Row[Any]]:
+    def query(self, statement: sa.Executable) -> list[tuple[Any, ...]]:
         """Return the rows of a read-only question (metrics ask some)."""
         with self._read() as connection:
-            return connection.execute(statement).all()
+            return [tuple(row) for row in connection.execute(statement)]
 
     # Models
 

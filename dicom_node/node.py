@@ -13,7 +13,6 @@ import signal
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -25,6 +24,7 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
+from analysis.model import SHIPPED
 from dicom_node import logs, ops, work
 from dicom_node.deliver import Sender
 from dicom_node.ledger import Event, Ledger
@@ -48,8 +48,8 @@ class CannotStart(RuntimeError):
     """The node cannot run here; the message says what to do."""
 
 
-def open_folder(settings: Settings, now: float) -> str:
-    """Return the node's id, after making the data folder ready: call it once, under the lock."""
+def open_folder(settings: Settings, now: float) -> None:
+    """Make the data folder ready: once, at start, under the lock."""
     folder = settings.storage.folder
     swept = Spool(folder / "spool").prepare()
     ledger = Ledger(settings.database_url)
@@ -63,24 +63,12 @@ def open_folder(settings: Settings, now: float) -> str:
     finally:
         ledger.close()
     log.info("folder_ready", folder=str(folder), swept=swept, forgiven=forgiven)
-    return _node_id(folder / "node-id")
 
 
 def _initial_model(settings: Settings) -> bytes:
     if settings.models.initial is not None:
         return settings.models.initial.read_bytes()
-    (shipped,) = (
-        item
-        for item in resources.files("analysis.models").iterdir()
-        if item.name.endswith("-12lead.onnx")
-    )
-    return shipped.read_bytes()
-
-
-def _node_id(path: Path) -> str:
-    if not path.exists():
-        path.write_text(str(uuid.uuid4()))
-    return path.read_text().strip()
+    return resources.files("analysis").joinpath("models", SHIPPED).read_bytes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +101,6 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._node_id = ""
         roles: list[tuple[str, Callable[[int], None]]] = [
             ("receiver", self._receive),
             ("sender", self._send),
@@ -146,7 +133,7 @@ class Supervisor:
             _take(lock.fileno(), folder)
             _probe("DICOM", self._settings.dicom.host, self._settings.dicom.port)
             _probe("management", self._settings.ops.host, self._settings.ops.port)
-            self._node_id = open_folder(self._settings, time.time())
+            open_folder(self._settings, time.time())
             for signum in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(signum, self._on_signal)
             for slot in range(len(self._targets)):
@@ -170,9 +157,10 @@ class Supervisor:
         self._processes[slot] = process
 
     def _watch(self) -> None:
-        sentinels = {process.sentinel: slot for slot, process in self._processes.items()}
-        for sentinel in connection.wait(list(sentinels), timeout=0.2):
-            self._replace(sentinels[sentinel])
+        sentinels = [process.sentinel for process in self._processes.values()]
+        ended = connection.wait(sentinels, timeout=0.2)
+        for slot in [n for n, process in self._processes.items() if process.sentinel in ended]:
+            self._replace(slot)
         self._kill_overdue()
 
     def _replace(self, slot: int) -> None:
@@ -243,7 +231,7 @@ class Supervisor:
         store = ModelStore(settings.storage.folder / "models", ledger)
 
         def plan() -> PinnedPlan:
-            made = Plan.of(settings, models=store.current(), node_id=self._node_id)
+            made = Plan.of(settings, models=store.current())
             return PinnedPlan(made.text, made.digest)
 
         def ring(count: int) -> None:

@@ -20,7 +20,6 @@ from dicom_node.report.uids import derive
 from dicom_node.settings import Report, Settings
 
 SCHEMA = 1
-_NODE = "offline"
 
 
 class Unusable(ValueError):
@@ -164,7 +163,6 @@ def _write(file: Path, result: analysis.Result, outputs: Outputs) -> None:
     plan = Plan.of(
         Settings.model_construct(report=Report()),
         models=tuple(model.digest for model in result.models),
-        node_id=_NODE,
     )
     page = paper.render(result, "pdf", version=plan.software)
     if outputs.pdf is not None:

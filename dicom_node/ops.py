@@ -142,8 +142,8 @@ class _Metrics(Collector):
             .where(column.state.in_(open_states))
             .group_by(column.state)
         )
-        for state, since in self._health.ledger.query(query):
-            metric.add_metric([state], time.time() - since)
+        for row in self._health.ledger.query(query):
+            metric.add_metric([row[0]], time.time() - row[1])
         return metric
 
     def _deliveries(self) -> Metric:
@@ -172,7 +172,8 @@ class _Metrics(Collector):
         metric = SummaryMetricFamily("ecg_stage_seconds", "Time per stage.", labels=["stage"])
         for stage, (start, end) in _STAGES.items():
             took = tables.instances.c[end] - tables.instances.c[start]
-            (row,) = self._health.ledger.query(sa.select(sa.func.count(took), sa.func.sum(took)))
+            total = sa.select(sa.func.count(took), sa.func.sum(took))
+            (row,) = self._health.ledger.query(total)
             metric.add_metric([stage], row[0], row[1] or 0.0)
         return metric
 
@@ -188,7 +189,7 @@ class _Metrics(Collector):
         usage = shutil.disk_usage(self._health.settings.storage.folder)
         return GaugeMetricFamily("ecg_disk_free_bytes", "Free space.", value=usage.free)
 
-    def _counted(self, metric: Metric, query: sa.Select[tuple[object, ...]]) -> Metric:
-        for *labels, count in self._health.ledger.query(query):
-            metric.add_metric([str(label) for label in labels], count)  # type: ignore[attr-defined]
+    def _counted(self, metric: CounterMetricFamily, query: sa.Executable) -> Metric:
+        for row in self._health.ledger.query(query):
+            metric.add_metric([str(label) for label in row[:-1]], row[-1])
         return metric

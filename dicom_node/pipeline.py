@@ -7,8 +7,10 @@ anything is built from it, so that a first run and a rebuild see the same number
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import TypeVar
 
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from analysis import paper
@@ -120,7 +122,7 @@ def build(lease: Lease, source: Dataset, result: Result, plan: Plan) -> Sequence
     """Return the finished objects: a function of the ledger row and the source bytes alone."""
     try:
         made = report.build(
-            source,
+            source=source,
             source_sha256=lease.blob.sha256,
             result=result,
             plan_digest=lease.plan_digest,
@@ -131,7 +133,7 @@ def build(lease: Lease, source: Dataset, result: Result, plan: Plan) -> Sequence
         )
     except Unreportable as error:
         raise Quarantined(Quarantine.NOT_REPORTABLE, error.message) from error
-    broken = [line for item in made for line in report.check(item.data)]
+    broken = [line for item in made for line in report.check(dcmread(BytesIO(item.data)))]
     if broken:
         raise Quarantined(Quarantine.CHECKER, "; ".join(broken[:3]))
     return made

@@ -12,9 +12,12 @@ from importlib.metadata import version
 from typing import Any, Self
 
 from analysis.analyse import ALGORITHM_REVISION, Options
-from dicom_node.report import REPORT_REVISION, Device, Qualification, ReportOptions, Role
+from dicom_node.report import Device, Qualification, ReportOptions, Role
 from dicom_node.report.uids import derive
 from dicom_node.settings import Settings
+
+REPORT_REVISION = "1"
+"""Raised whenever the same result may give other objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +30,11 @@ class Plan:
     report: str
     software: str
     station_name: str
-    serial_number: str
     settings: dict[str, Any]
     """The section `report` of the settings."""
 
     @classmethod
-    def of(cls, settings: Settings, *, models: tuple[str, ...], node_id: str) -> Self:
+    def of(cls, settings: Settings, *, models: tuple[str, ...]) -> Self:
         """Return the plan for objects that are received now."""
         return cls(
             models=models,
@@ -40,7 +42,6 @@ class Plan:
             report=REPORT_REVISION,
             software=version("sinusnode"),
             station_name=settings.dicom.ae_title,
-            serial_number=node_id,
             settings=settings.report.model_dump(mode="json"),
         )
 
@@ -69,10 +70,10 @@ class Plan:
     def device(self) -> Device:
         """Return this installation, as the objects name it."""
         return Device(
-            device_uid=derive("node", self.serial_number),
+            device_uid=derive("node", self.station_name),
             software_version=self.software,
             station_name=self.station_name,
-            serial_number=self.serial_number,
+            serial_number=self.station_name,
         )
 
     @property

@@ -1,0 +1,105 @@
+"""The result objects: structured report, page and annotated ECG, in the patient's own study.
+
+Pure: the same arguments give the same bytes, on any day and any machine.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from analysis.result import Result
+from dicom_node.report.annotated import annotated_ecg
+from dicom_node.report.objects import (
+    SAFETY_SENTENCE,
+    Device,
+    Inputs,
+    Qualification,
+    ReportOptions,
+    ResultObject,
+    Role,
+    Unreportable,
+    is_own,
+)
+from dicom_node.report.part10 import encode
+from dicom_node.report.pdf import encapsulated_pdf
+from dicom_node.report.sr import ecg_report
+from dicom_node.report.templates import check
+from dicom_node.report.uids import device_uid
+
+__all__ = [
+    "SAFETY_SENTENCE",
+    "Device",
+    "Qualification",
+    "ReportOptions",
+    "ResultObject",
+    "Role",
+    "Unreportable",
+    "build",
+    "check",
+    "device_uid",
+    "is_own",
+]
+
+_WRITERS: Final = MappingProxyType[Role, Callable[[Inputs], Dataset | None]](
+    {Role.SR: ecg_report, Role.PDF: encapsulated_pdf, Role.ECG: annotated_ecg}
+)
+
+
+def build(
+    *,
+    source: Dataset,
+    source_sha256: str,
+    result: Result,
+    plan_digest: str,
+    received_at: datetime,
+    device: Device,
+    options: ReportOptions,
+    page: bytes,
+) -> tuple[ResultObject, ...]:
+    """Return the objects that `options` asks for, each a complete DICOM file.
+
+    The annotated ECG is left out where no waveform class can hold the source's samples.
+
+    Parameters
+    ----------
+    source
+        The object the cart sent, parsed; it is not changed.
+    source_sha256
+        SHA-256 of its bytes, hexadecimal.
+    plan_digest
+        Digest of the plan pinned at receipt: models, settings, revisions.
+    received_at
+        From the ledger, with its time zone: the only time used for dates of our own.
+    page
+        The report as a PDF.
+
+    Raises
+    ------
+    Unreportable
+        If the source lacks what a result must copy: its study, its own UIDs, a date.
+    """
+    inputs = Inputs(
+        source=source,
+        source_sha256=source_sha256,
+        result=result,
+        plan_digest=plan_digest,
+        received_at=received_at,
+        device=device,
+        options=options,
+        page=page,
+    )
+    written = ((role, _WRITERS[role](inputs)) for role in options.roles)
+    return tuple(_finished(role, dataset) for role, dataset in written if dataset is not None)
+
+
+def _finished(role: Role, dataset: Dataset) -> ResultObject:
+    return ResultObject(
+        role=role,
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        data=encode(dataset),
+    )

@@ -1,0 +1,171 @@
+"""What goes into a report and what comes out of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+
+from analysis.ecg import Code
+from analysis.result import Overall, Result
+from dicom_node.report.uids import Level, object_uid
+
+PRODUCT: Final = "Sinusnode"
+"""Manufacturer's Model Name that marks every object of ours (see :func:`is_own`)."""
+
+SAFETY_SENTENCE: Final = (
+    "AI result, not verified by a clinician. For research use. "
+    "Not an alarm and no urgent notification."
+)
+
+
+class Unreportable(Exception):
+    """No object can be written for this source; never retry.
+
+    Parameters
+    ----------
+    message
+        One sentence: what is missing, and what to do. It never holds patient data.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Role(StrEnum):
+    """Which object of the result set; also the middle of its file name."""
+
+    SR = "sr"
+    PDF = "pdf"
+    ECG = "ecg"
+
+
+class Qualification(StrEnum):
+    """Content Qualification (0018,9004)."""
+
+    PRODUCT = "PRODUCT"
+    RESEARCH = "RESEARCH"
+    SERVICE = "SERVICE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One installation of the node, as General Equipment (PS3.3 C.7.5.1) names it."""
+
+    device_uid: str
+    software_version: str
+    station_name: str
+    """Usually the AE title."""
+    serial_number: str
+    manufacturer: str = PRODUCT
+    model_name: str = PRODUCT
+
+
+_ENGLISH: Final = Code("RFC5646", "en-US", "English (United States)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """What a site may choose."""
+
+    roles: tuple[Role, ...] = (Role.SR, Role.PDF, Role.ECG)
+    series_numbers: Mapping[Role, int] = field(
+        default_factory=lambda: MappingProxyType({Role.SR: 901, Role.PDF: 902, Role.ECG: 903})
+    )
+    qualification: Qualification = Qualification.RESEARCH
+    language: Code = _ENGLISH
+    utc_offset: timedelta = timedelta(0)
+    """Local time of our own dates, where the source has no Timezone Offset From UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultObject:
+    """One finished object: a complete DICOM file (PS3.10), and how to name it."""
+
+    role: Role
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inputs:
+    """Everything an object is made from; nothing else may enter it."""
+
+    source: Dataset
+    source_sha256: str
+    result: Result
+    plan_digest: str
+    received_at: datetime
+    device: Device
+    options: ReportOptions
+    page: bytes
+
+    def uid(self, level: Level, role: Role) -> str:
+        """Return the UID of this role's instance or series."""
+        return object_uid(
+            level,
+            source_uid=str(self.source.SOPInstanceUID),
+            source_sha256=self.source_sha256,
+            plan_digest=self.plan_digest,
+            role=role,
+        )
+
+    @property
+    def written_at(self) -> datetime:
+        """The ledger's time of receipt, in the local time of the study."""
+        return self.received_at.astimezone(timezone(self._utc_offset()))
+
+    def _utc_offset(self) -> timedelta:
+        text = str(self.source.get("TimezoneOffsetFromUTC") or "")
+        if not text:
+            return self.options.utc_offset
+        try:
+            return _parse_offset(text)
+        except ValueError:
+            raise Unreportable(
+                "The source's Timezone Offset From UTC (0008,0201) is not of the form &ZZXX."
+            ) from None
+
+
+def _parse_offset(text: str) -> timedelta:
+    sign = {"+": 1, "-": -1}.get(text[0])
+    if sign is None or len(text) != 5 or not text[1:].isdigit():  # noqa: PLR2004 - &ZZXX
+        raise ValueError(text)
+    offset = sign * timedelta(hours=int(text[1:3]), minutes=int(text[3:]))
+    if abs(offset) >= timedelta(days=1):
+        raise ValueError(text)
+    return offset
+
+
+def headline(result: Result) -> tuple[str, ...]:
+    """Return the lines a reader sees first: the statements, or why there are none."""
+    lines = tuple(statement.text for statement in result.statements)
+    if result.overall is Overall.NON_DIAGNOSTIC:
+        reasons = ", ".join(reason.value for reason in result.quality.reasons) or "not stated"
+        lines = (f"Non-diagnostic ECG. Reasons: {reasons}.",)
+    elif result.overall is Overall.NO_LISTED_FINDING:
+        lines = (*lines, "No listed finding above its threshold.")
+    return lines or ("No statement.",)
+
+
+def models_line(result: Result) -> str:
+    """Return one sentence that names every model with version and digest."""
+    named = [f"{m.name} {m.version} (sha256 {m.digest[:12]})" for m in result.models]
+    return f"Models: {', '.join(named)}." if named else "No model was run."
+
+
+def is_own(dataset: Any) -> bool:
+    """Return whether the object is ours: written by this product, here or elsewhere.
+
+    Judged by Manufacturer's Model Name, of the equipment and of every Contributing Equipment
+    item, so that an annotated copy, which keeps its cart's equipment, is known too.
+    """
+    equipment = [dataset, *(dataset.get("ContributingEquipmentSequence") or ())]
+    names = (str(item.get("ManufacturerModelName") or "") for item in equipment)
+    return any(name.strip(" \0").casefold() == PRODUCT.casefold() for name in names)

@@ -1,0 +1,275 @@
+"""The ECG report as a Comprehensive SR after TID 3700 (PS3.16).
+
+highdicom gives the content items. The document is put together here, because highdicom 0.28
+cannot hold a WAVEFORM item inside an SR document.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+from highdicom.sr import (
+    CodeContentItem,
+    ContainerContentItem,
+    ContentItem,
+    ContentSequence,
+    DateTimeContentItem,
+    DeviceObserverIdentifyingAttributes,
+    NumContentItem,
+    RelationshipTypeValues,
+    TextContentItem,
+    WaveformContentItem,
+)
+from pydicom.dataset import Dataset
+
+from analysis.ecg import STANDARD_12, Code
+from analysis.result import Finding, Overall, Quantity, Result
+from dicom_node.report import concepts as c
+from dicom_node.report.objects import (
+    SAFETY_SENTENCE,
+    Inputs,
+    Role,
+    headline,
+    models_line,
+)
+from dicom_node.report.shell import (
+    acquired_at,
+    ascii_text,
+    date_time,
+    equip,
+    identity,
+    place,
+    reference,
+)
+
+COMPREHENSIVE_SR: Final = "1.2.840.10008.5.1.4.1.1.88.33"
+
+_CONTAINS = RelationshipTypeValues.CONTAINS
+_PROPERTY = RelationshipTypeValues.HAS_PROPERTIES
+_MODIFIER = RelationshipTypeValues.HAS_CONCEPT_MOD
+
+
+def ecg_report(inputs: Inputs) -> Dataset:
+    """Return the report as a Comprehensive SR Storage instance (PS3.3 A.35.3)."""
+    dataset = identity(inputs.source)
+    equip(dataset, inputs)
+    place(dataset, inputs, Role.SR, COMPREHENSIVE_SR)
+    dataset.Modality = "SR"
+    dataset.SeriesDescription = "ECG report by AI, not verified"
+    dataset.ReferencedPerformedProcedureStepSequence = []
+    _set_general(dataset, inputs)
+    dataset.update(_content(inputs))
+    return dataset
+
+
+def _set_general(dataset: Dataset, inputs: Inputs) -> None:
+    """SR Document General (PS3.3 C.17.2)."""
+    dataset.ContentDate, dataset.ContentTime = date_time(inputs.written_at)
+    dataset.PreliminaryFlag = "PRELIMINARY"
+    dataset.CompletionFlag = "COMPLETE"
+    dataset.VerificationFlag = "UNVERIFIED"
+    dataset.PerformedProcedureCodeSequence = []
+    dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence(inputs.source)]
+
+
+def _evidence(source: Dataset) -> Dataset:
+    series = Dataset()
+    series.SeriesInstanceUID = source.SeriesInstanceUID
+    series.ReferencedSOPSequence = [reference(source)]
+    study = Dataset()
+    study.StudyInstanceUID = source.StudyInstanceUID
+    study.ReferencedSeriesSequence = [series]
+    return study
+
+
+def _content(inputs: Inputs) -> Dataset:
+    """TID 3700, rows in its order."""
+    root = ContainerContentItem(name=c.coded(c.ECG_REPORT), template_id="3700")
+    result = inputs.result
+    root.ContentSequence = [
+        _code(c.LANGUAGE, inputs.options.language, _MODIFIER),
+        *_observer(inputs),
+        _code(c.PROCEDURE_REPORTED, _procedure(result), _MODIFIER),
+        _container(c.PROCEDURE_DESCRIPTIONS, _waveform_information(inputs), "3708"),
+        _container(c.QUANTITATIVE_ANALYSIS, [_global_measurements(result)]),
+        _container(c.QUALITATIVE_ANALYSIS, _qualitative_analysis(result), "3717"),
+        _container(c.SUMMARY, _summary(result), "3719"),
+    ]
+    return root
+
+
+def _observer(inputs: Inputs) -> Iterator[ContentItem]:
+    """TID 1002 with TID 1004: the device is the observer."""
+    device = inputs.device
+    yield _code(c.OBSERVER_TYPE, c.OBSERVER_DEVICE, RelationshipTypeValues.HAS_OBS_CONTEXT)
+    yield from DeviceObserverIdentifyingAttributes(
+        uid=device.device_uid,
+        name=ascii_text(device.station_name),
+        manufacturer_name=ascii_text(device.manufacturer),
+        model_name=ascii_text(device.model_name),
+        serial_number=ascii_text(device.serial_number),
+    )
+
+
+def _procedure(result: Result) -> Code:
+    return c.TWELVE_LEAD_ECG if _is_twelve_lead(result) else c.ELECTROCARDIOGRAM
+
+
+def _is_twelve_lead(result: Result) -> bool:
+    return set(STANDARD_12) <= set(result.recording.ecg.leads)
+
+
+def _waveform_information(inputs: Inputs) -> Iterator[ContentItem]:
+    """TID 3708; every algorithm after TID 4019."""
+    source, result = inputs.source, inputs.result
+    yield WaveformContentItem(
+        name=c.coded(c.SOURCE_OF_MEASUREMENT),
+        referenced_sop_class_uid=source.SOPClassUID,
+        referenced_sop_instance_uid=source.SOPInstanceUID,
+        relationship_type=_CONTAINS,
+    )
+    if _is_twelve_lead(result):
+        yield _code(c.LEAD_SYSTEM, c.UNSPECIFIED_12_LEAD)
+    yield DateTimeContentItem(
+        name=c.coded(c.PROCEDURE_DATETIME),
+        value=acquired_at(source),
+        relationship_type=_CONTAINS,
+    )
+    yield _num(c.SAMPLE_RATE, result.recording.ecg.sampling_frequency, "Hz")
+    yield from _algorithm("ECG measurements and criteria", inputs.device.software_version)
+    for model in result.models:
+        yield from _algorithm(model.name, model.version, f"sha256={model.digest}")
+
+
+def _algorithm(name: str, version: str, *parameters: str) -> Iterator[ContentItem]:
+    yield _text(c.ALGORITHM_NAME, name)
+    yield _text(c.ALGORITHM_VERSION, version)
+    yield from (_text(c.ALGORITHM_PARAMETERS, parameter) for parameter in parameters)
+
+
+def _global_measurements(result: Result) -> ContentItem:
+    """TID 3713; what could not be measured is said in words."""
+    named = list(result.measurements.quantities())
+    items = [_measurement(name, q) for name, q in named if is_reported(name, q)]
+    missing = [f"{_words(name)}: {q.reason}" for name, q in named if q.value is None]
+    if missing:
+        items.append(_text(c.COMMENT, f"Not measured. {'; '.join(missing)}."))
+    return _container(c.GLOBAL_MEASUREMENTS, items, "3713")
+
+
+def is_reported(name: str, quantity: Quantity) -> bool:
+    """Return whether the measurement has a code, a coded unit and a finite value."""
+    return (
+        name in c.MEASUREMENTS
+        and quantity.unit in c.UNITS
+        and quantity.value is not None
+        and math.isfinite(quantity.value)
+    )
+
+
+def _measurement(name: str, quantity: Quantity) -> ContentItem:
+    item = _num(c.MEASUREMENTS[name], quantity.value or 0.0, quantity.unit)
+    if name in c.FORMULAS:
+        item.ContentSequence = [_code(c.ALGORITHM_NAME, c.FORMULAS[name], _PROPERTY)]
+    return item
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _qualitative_analysis(result: Result) -> Iterator[ContentItem]:
+    """TID 3717: the findings that are present, or that there are none."""
+    findings = coded_findings(result)
+    yield from (_finding(finding, result) for finding in findings)
+    if not findings:
+        yield _code(c.FINDINGS_SUMMARY, _without_findings(result))
+
+
+def coded_findings(result: Result) -> tuple[Finding, ...]:
+    """Return the findings that may be said: none of a poor ECG, and Normal only if overall so."""
+    if result.overall is Overall.NON_DIAGNOSTIC:
+        return ()
+    return tuple(
+        finding
+        for finding in result.findings
+        if finding.present and (finding.key != "normal" or result.overall is Overall.NORMAL)
+    )
+
+
+def _without_findings(result: Result) -> Code:
+    if result.overall is Overall.NON_DIAGNOSTIC:
+        return c.NOTHING_SUCCEEDED
+    return c.PARTLY_WITHOUT_FINDINGS if result.not_assessed else c.WITHOUT_FINDINGS
+
+
+def _finding(finding: Finding, result: Result) -> ContentItem:
+    item = _code(c.ECG_FINDING, finding.code)
+    properties = [_text(c.EQUIVALENT_MEANING, _said(finding, result), _PROPERTY)]
+    if finding.probability is not None:
+        properties.append(_num(c.PROBABILITY, finding.probability, "1", _PROPERTY))
+    if finding.threshold is not None:
+        properties.append(_num(c.THRESHOLD, finding.threshold, "1", _PROPERTY))
+    properties.append(_text(c.ALGORITHM_NAME, _who(finding), _PROPERTY))
+    properties.extend(_text(c.COMMENT, line, _PROPERTY) for line in finding.evidence)
+    item.ContentSequence = properties
+    return item
+
+
+def _said(finding: Finding, result: Result) -> str:
+    texts = (s.text for s in result.statements if s.key == finding.key)
+    return next(texts, finding.name)
+
+
+def _who(finding: Finding) -> str:
+    return f"{finding.origin.value}: {finding.model}" if finding.model else finding.origin.value
+
+
+def _summary(result: Result) -> Iterator[ContentItem]:
+    """TID 3719: what is said, what was not assessed, and what this report is not."""
+    lines = [*headline(result), *_not_assessed(result), models_line(result), SAFETY_SENTENCE]
+    yield _text(c.SUMMARY, "\n".join(lines))
+    if result.overall in c.OVERALL:
+        yield _code(c.OVERALL_FINDING, c.OVERALL[result.overall])
+    yield _text(c.QUALITY_ASSESSMENT, _quality(result))
+
+
+def _not_assessed(result: Result) -> list[str]:
+    return ["Not assessed:", *result.not_assessed] if result.not_assessed else []
+
+
+def _quality(result: Result) -> str:
+    quality = result.quality
+    leads = [f"{lead}: {', '.join(why)}" for lead, why in quality.leads.items() if why]
+    return "; ".join([quality.verdict.value, *(r.value for r in quality.reasons), *leads])
+
+
+def _container(
+    name: Code, items: Iterator[ContentItem] | list[ContentItem], template: str | None = None
+) -> ContentItem:
+    item = ContainerContentItem(
+        name=c.coded(name), relationship_type=_CONTAINS, template_id=template
+    )
+    item.ContentSequence = ContentSequence(list(items))
+    return item
+
+
+def _code(name: Code, value: Code, relationship: RelationshipTypeValues = _CONTAINS) -> ContentItem:
+    return CodeContentItem(name=c.coded(name), value=c.coded(value), relationship_type=relationship)
+
+
+def _text(name: Code, value: str, relationship: RelationshipTypeValues = _CONTAINS) -> ContentItem:
+    return TextContentItem(
+        name=c.coded(name), value=ascii_text(value) or "not stated", relationship_type=relationship
+    )
+
+
+def _num(
+    name: Code, value: float, unit: str, relationship: RelationshipTypeValues = _CONTAINS
+) -> ContentItem:
+    return NumContentItem(
+        name=c.coded(name),
+        value=float(f"{value:.6g}"),
+        unit=c.coded(c.UNITS[unit]),
+        relationship_type=relationship,
+    )

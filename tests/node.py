@@ -1,0 +1,201 @@
+"""A real node for tests: `sinusnode serve` as a process, its settings in a folder of its own."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from dicom_node import settings as settings_module
+from dicom_node.ledger import Ledger, State
+from dicom_node.scu import Address
+from dicom_node.settings import Settings
+from dicom_node.spool import Spool
+
+SETTLED = {State.DELIVERED, State.COMMITTED, State.QUARANTINED, State.FAILED}
+READY_WITHIN = 60.0
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def poll(condition: Any, seconds: float = 30.0, pause: float = 0.05) -> bool:
+    """Return whether the condition became true within some seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(pause)
+    return bool(condition())
+
+
+@dataclass
+class Node:
+    """One installation; start and stop it as often as you like.
+
+    Parameters
+    ----------
+    folder
+        Holds settings, data and log.
+    destinations
+        Ports of loopback PACSs, by AE title.
+    overrides
+        Environment settings, for example ``{"WORK__WORKERS": "1"}``.
+    """
+
+    folder: Path
+    destinations: Mapping[str, int] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    failpoint: str = ""
+    port: int = field(default_factory=free_port)
+    ops_port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            "[dicom]",
+            f"port = {self.port}",
+            "[ops]",
+            f"port = {self.ops_port}",
+            "[storage]",
+            f'folder = "{self.folder / "data"}"',
+            "free_bytes = 50_000_000",
+            "free_fraction = 0.0",
+            "[log]",
+            "json_lines = true",
+        ]
+        for ae_title, port in self.destinations.items():
+            lines += ["[[destinations]]", f'ae_title = "{ae_title}"', 'host = "127.0.0.1"']
+            lines += [f"port = {port}", "retry_first = 0.3", "timeout = 10.0"]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "sinusnode.toml"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        named = {f"SINUSNODE__{key}": value for key, value in self.overrides.items()}
+        if self.failpoint:
+            named["SINUSNODE_FAILPOINT"] = self.failpoint
+        return os.environ | named
+
+    @property
+    def address(self) -> Address:
+        return Address("SINUSNODE", "127.0.0.1", self.port)
+
+    @property
+    def settings(self) -> Settings:
+        with contextlib.chdir(self.folder):
+            os.environ[settings_module.CONFIG_VARIABLE] = str(self.config)
+            try:
+                return settings_module.load()
+            finally:
+                del os.environ[settings_module.CONFIG_VARIABLE]
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def launch(self) -> None:
+        """Start the process and return at once."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "dicom_node", "serve", "-c", str(self.config)],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def start(self) -> Self:
+        self.launch()
+        assert poll(self.ready, READY_WITHIN), f"the node is not ready: {self.log[-3000:]}"
+        return self
+
+    def ready(self) -> bool:
+        with contextlib.suppress(URLError, OSError):
+            return self.get("/readyz")[0] == 200
+        return False
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of a page of the management port."""
+        url = f"http://127.0.0.1:{self.ops_port}{path}"
+        try:
+            with urlopen(url, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except URLError as error:
+            if hasattr(error, "code"):
+                with error:
+                    return error.code, error.read().decode()
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to tidy up."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+    def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run `sinusnode ARGUMENTS` with this installation's settings."""
+        return subprocess.run(
+            [sys.executable, "-m", "dicom_node", *arguments],
+            env=self.environment | {"SINUSNODE_CONFIG": str(self.config)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            **options,
+        )
+
+    @contextlib.contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        ledger = Ledger(f"sqlite:///{self.folder / 'data' / 'ledger.sqlite'}")
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+    def rows(self) -> list[dict[str, Any]]:
+        with self.ledger() as ledger:
+            return ledger.rows(limit=1_000_000)
+
+    def trail(self) -> list[dict[str, Any]]:
+        with self.ledger() as ledger:
+            return ledger.trail()
+
+    def settled(self, count: int, seconds: float = 60.0) -> bool:
+        """Return whether so many objects came to rest within some seconds."""
+
+        def done() -> bool:
+            rows = self.rows()
+            return len(rows) >= count and all(row["state"] in SETTLED for row in rows)
+
+        return poll(done, seconds, 0.1)
+
+    def assert_promises(self) -> None:
+        """The ledger breaks no promise, and every acknowledged byte is there."""
+        spool = Spool(self.folder / "data" / "spool")
+        with self.ledger() as ledger:
+            assert ledger.violations(time.time(), 120.0) == []
+            for row in ledger.rows(limit=1_000_000):
+                assert spool.read(ledger.blob_of(row))
