@@ -45,6 +45,8 @@ class Lead(StrEnum):
     Y = "Y"
     Z = "Z"
     MLII = "MLII"
+    ECG = "ECG"
+    """An ECG lead that its source does not name (MDC 2:0, "Unspecified lead")."""
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
@@ -123,9 +125,10 @@ class ECG:
     def __getitem__(self, lead: str) -> Signal:
         """Return one lead, ``(samples,)`` in mV. Raises KeyError where it is absent."""
         try:
-            return self.signal[self.leads.index(Lead(lead))]
+            row: Signal = self.signal[self.leads.index(Lead(lead))]
         except ValueError:
             raise KeyError(lead) from None
+        return row
 
     def select(self, leads: Iterable[Lead]) -> Self:
         """Return the same recording with these leads, in this order."""

@@ -4,6 +4,7 @@ A ``None`` always travels with a reason. The JSON form is what the ledger stores
 the source, every output can be built again to the same bytes.
 """
 
+import base64
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -93,7 +94,7 @@ class Measurements:
 
 
 class Verdict(StrEnum):
-    """Can this ECG be read at all?"""
+    """Whether this ECG can be read at all."""
 
     FULL = "full"
     LIMITED = "limited"
@@ -277,29 +278,40 @@ def _finding(item: dict[str, Any]) -> Finding:
     )
 
 
-def _marks_to_plain(marks: Marks) -> list[float | None]:
-    return [None if np.isnan(mark) else float(mark) for mark in marks]
+def _packed(array: npt.NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """Return an array as JSON can hold it, exactly: its little-endian bytes in base64."""
+    kind = array.dtype.newbyteorder("<")
+    return {
+        "dtype": kind.str,
+        "shape": list(array.shape),
+        "base64": base64.b64encode(array.astype(kind, order="C").tobytes()).decode("ascii"),
+    }
 
 
-def _marks_from_plain(marks: list[float | None]) -> Marks:
-    return np.array([np.nan if mark is None else mark for mark in marks], dtype=np.float64)
+def _unpacked(document: dict[str, Any]) -> npt.NDArray[Any]:
+    data = base64.b64decode(document["base64"])
+    return np.frombuffer(data, document["dtype"]).reshape(document["shape"])
 
 
 def _measurements_to_plain(meas: Measurements) -> dict[str, Any]:
     beat = meas.median_beat
+    leads = list(meas.fiducials)
+    kinds = list(FIDUCIAL_KINDS) if leads else []
+    marks = [meas.fiducials[lead][kind] for lead in leads for kind in kinds]
     return {
         "quantities": {name: _plain(value) for name, value in meas.quantities()},
-        "r_peaks": _marks_to_plain(meas.r_peaks),
+        "r_peaks": _packed(meas.r_peaks),
         "fiducials": {
-            lead: {kind: _marks_to_plain(marks) for kind, marks in kinds.items()}
-            for lead, kinds in meas.fiducials.items()
+            "leads": leads,
+            "kinds": kinds,
+            "marks": _packed(np.array(marks, dtype=np.float64)),
         },
         "median_beat": None
         if beat is None
         else {
             "leads": list(beat.leads),
             "sampling_frequency": beat.sampling_frequency,
-            "signal": [_marks_to_plain(row.astype(np.float64)) for row in beat.signal],
+            "signal": _packed(beat.signal),
         },
         "median_fiducials": {
             kind: None if np.isnan(mark) else float(mark)
@@ -309,23 +321,21 @@ def _measurements_to_plain(meas: Measurements) -> dict[str, Any]:
 
 
 def _measurements_from_plain(document: dict[str, Any]) -> Measurements:
-    beat = document["median_beat"]
+    beat, fiducials = document["median_beat"], document["fiducials"]
+    marks = iter(_unpacked(fiducials["marks"]))
     return Measurements(
         **{
             name: Quantity(**item | {"beats": tuple(item["beats"])})
             for name, item in document["quantities"].items()
         },
-        r_peaks=_marks_from_plain(document["r_peaks"]),
+        r_peaks=_unpacked(document["r_peaks"]),
         fiducials={
-            lead: {kind: _marks_from_plain(marks) for kind, marks in kinds.items()}
-            for lead, kinds in document["fiducials"].items()
+            lead: {kind: next(marks) for kind in fiducials["kinds"]} for lead in fiducials["leads"]
         },
         median_beat=None
         if beat is None
         else ECG(
-            signal=np.stack([_marks_from_plain(row) for row in beat["signal"]]).astype(
-                np.float32
-            ),
+            signal=_unpacked(beat["signal"]),
             leads=tuple(Lead(lead) for lead in beat["leads"]),
             sampling_frequency=beat["sampling_frequency"],
         ),

@@ -35,7 +35,7 @@ _EXCLUDES: Mapping[str, frozenset[str]] = {
     "sinus_tachycardia": frozenset({"sinus_rhythm"}),
     "lbbb": frozenset(
         {"ivcd", "incomplete_lbbb", "conduction_disturbance", "lvh", "hypertrophy",
-         "st_t_abnormality", "lafb"}
+         "st_t_abnormality", "lafb", "myocardial_infarction"}
     ),
     "rbbb": frozenset({"ivcd", "incomplete_rbbb", "conduction_disturbance"}),
     "lafb": frozenset({"left_axis", "conduction_disturbance"}),
@@ -48,6 +48,8 @@ _EXCLUDES: Mapping[str, frozenset[str]] = {
     "t_inversion": frozenset({"st_t_abnormality"}),
 }  # fmt: skip
 """A statement of the key leaves out those: they contradict it, or say less."""
+
+_SILENT_WHEN_PACED = frozenset(key for key, entry in VOCABULARY.items() if entry.not_when_paced)
 
 HARMLESS = frozenset({"normal", "sinus_rhythm", "sinus_arrhythmia"})
 """Findings that do not make an ECG abnormal."""
@@ -81,6 +83,8 @@ def state(findings: Iterable[Finding], *, normal: bool) -> tuple[Statement, ...]
     """
     present = {item.key: item for item in decide(findings) if item.present}
     dropped = frozenset[str]().union(*(_EXCLUDES.get(key, frozenset()) for key in present))
+    if "paced" in present:
+        dropped |= _SILENT_WHEN_PACED
     kept = [
         item for key, item in present.items() if key not in dropped and (key != "normal" or normal)
     ]
