@@ -247,7 +247,9 @@ def queue(
     view = operate.Queue.read(_settings(config), state or [], limit)
     if as_json:
         for row in view.rows:
-            _print_json(row)
+            _print_json({"kind": "object"} | row)
+        for row in view.refused:
+            _print_json({"kind": "refusal"} | row)
         return
     _out.print(_table(view.rows, ("id", "received", "from", "state", "reason", "message")))
     if view.refused:

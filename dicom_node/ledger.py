@@ -250,6 +250,10 @@ class LeaseLost(RuntimeError):
     """The row was leased again since; nothing was changed."""
 
 
+class SchemaMismatch(RuntimeError):
+    """Another version of Sinusnode wrote this ledger; nothing was changed."""
+
+
 def _blob(row: Row[Any]) -> BlobRef:
     return BlobRef(row.blob_store, row.blob_key, row.blob_offset, row.blob_length, row.sha256)
 
@@ -274,7 +278,7 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url)
+        self._engine = sa.create_engine(url, hide_parameters=True)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _configure_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
@@ -285,14 +289,20 @@ class Ledger:
         self._engine.dispose()
 
     def create(self) -> None:
-        """Create what is missing; refuse a ledger written by another schema version."""
+        """Create what is missing.
+
+        Raises
+        ------
+        SchemaMismatch
+            If another schema version wrote the ledger.
+        """
         _metadata.create_all(self._engine)
         with self._write() as connection:
             found = connection.scalar(sa.select(_meta.c.value).where(_meta.c.key == "schema"))
             if found is None:
                 connection.execute(_meta.insert().values(key="schema", value=str(SCHEMA_VERSION)))
             elif int(found) != SCHEMA_VERSION:
-                raise RuntimeError(
+                raise SchemaMismatch(
                     f"the ledger has schema {found}, this version needs {SCHEMA_VERSION}"
                 )
 
@@ -580,15 +590,7 @@ class Ledger:
             )
             if state == State.QUARANTINED:
                 values: dict[str, Any] = {"state": State.RECEIVED, "attempts": 0, "next_at": now}
-            elif state == State.FAILED:
-                connection.execute(
-                    deliveries.update()
-                    .where(
-                        deliveries.c.instance_id == instance_id,
-                        deliveries.c.state == DeliveryState.FAILED,
-                    )
-                    .values(state=DeliveryState.PENDING, first_at=now, next_at=now, attempts=0)
-                )
+            elif self._retry_deliveries(connection, instance_id, now):
                 values = {"state": State.REPORTED}
             else:
                 return False
@@ -598,6 +600,17 @@ class Ledger:
                 .values(reason=None, message=None, fence=instances.c.fence + 1, **values)
             )
         return True
+
+    def _retry_deliveries(self, connection: Connection, instance_id: int, now: float) -> int:
+        """Return how many failed deliveries are pending again."""
+        return connection.execute(
+            deliveries.update()
+            .where(
+                deliveries.c.instance_id == instance_id,
+                deliveries.c.state == DeliveryState.FAILED,
+            )
+            .values(state=DeliveryState.PENDING, first_at=now, next_at=now, attempts=0)
+        ).rowcount
 
     def rows(self, states: Sequence[State] = (), limit: int = 100) -> list[dict[str, Any]]:
         """Return the newest rows in these states (all by default), without patient data."""
@@ -685,6 +698,7 @@ class Ledger:
         """Append one row to the audit trail, chained to the last by its hash."""
         values = {"at": now, **_plain(event)}
         with self._write() as connection:
+            connection.execute(_meta.select().with_for_update())  # one link at a time
             last = connection.scalar(sa.select(audit.c.chain).order_by(audit.c.id.desc()).limit(1))
             chain = _link(last or "", values)
             connection.execute(audit.insert().values(**values, chain=chain))

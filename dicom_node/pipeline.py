@@ -71,8 +71,7 @@ class Pipeline:
             If it cannot get there, ever.
         """
         plan = Plan.from_json(lease.plan)
-        source = read_source(self.spool.read(lease.blob), lease.sop_instance_uid)
-        recording = decode(source)
+        source, recording = read(self.spool.read(lease.blob), lease.sop_instance_uid)
         reach("before_analysis")
         text = lease.result or self._analyse(lease, recording, plan)
         reach("after_analysed")
@@ -96,24 +95,25 @@ class Pipeline:
         )
 
 
-def read_source(data: bytes, sop_instance_uid: str) -> Dataset:
-    """Return the parsed object, if it is what the sender said and none of our own."""
+def read(data: bytes, sop_instance_uid: str) -> tuple[Dataset, Recording]:
+    """Return the object and its ECG, if it is what the sender said and none of our own.
+
+    Raises
+    ------
+    Quarantined
+        If it is not, or cannot be decoded.
+    """
     source = _decodable(lambda: dicom.parse(data))
     if report.is_own(source):
         raise Quarantined(Quarantine.OWN_OBJECT, sentence(Quarantine.OWN_OBJECT))
     if str(source.get("SOPInstanceUID", "")) != sop_instance_uid:
         raise Quarantined(Quarantine.IDENTITY_MISMATCH, sentence(Quarantine.IDENTITY_MISMATCH))
-    return source
+    return source, _decodable(lambda: dicom.read(data))
 
 
-def decode(source: Dataset) -> Recording:
-    """Return the recording that a parsed object holds."""
-    return _decodable(lambda: dicom.decode(source))
-
-
-def _decodable(read: Callable[[], _T]) -> _T:
+def _decodable(decode: Callable[[], _T]) -> _T:
     try:
-        return read()
+        return decode()
     except Undecodable as error:
         raise Quarantined(error.reason, error.message) from error
 

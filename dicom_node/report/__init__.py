@@ -59,7 +59,7 @@ def build(
     options: ReportOptions,
     page: bytes,
 ) -> tuple[ResultObject, ...]:
-    """Return the objects that `options` asks for, each a complete DICOM file.
+    """Return the objects that `options` asks for, each a complete and checked DICOM file.
 
     The annotated ECG is left out where no waveform class can hold the source's samples.
 
@@ -96,10 +96,12 @@ def build(
 
 
 def _finished(role: Role, dataset: Dataset) -> ResultObject:
+    data = encode(dataset)  # first: looking at a value decodes it, and it was to pass verbatim
     return ResultObject(
         role=role,
         sop_class_uid=str(dataset.SOPClassUID),
         sop_instance_uid=str(dataset.SOPInstanceUID),
         series_instance_uid=str(dataset.SeriesInstanceUID),
-        data=encode(dataset),
+        data=data,
+        faults=check(dataset),
     )

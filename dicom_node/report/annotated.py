@@ -6,9 +6,11 @@ Samples, scales and the cart's own annotations are what the source holds.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
+from highdicom.sr import CodedConcept
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -23,6 +25,7 @@ from dicom_node.report.objects import (
     Role,
     headline,
     models_line,
+    spoken,
 )
 from dicom_node.report.shell import (
     acquired_at,
@@ -32,7 +35,7 @@ from dicom_node.report.shell import (
     public_copy,
     reference,
 )
-from dicom_node.report.sr import coded_findings, is_reported
+from dicom_node.report.sr import is_reported
 from dicom_node.report.waveforms import (
     AMBULATORY,
     GENERAL,
@@ -50,6 +53,12 @@ MARKED_BEATS: Final = 500
 
 _ECG_CLASSES = frozenset({TWELVE_LEAD, GENERAL, AMBULATORY, GENERAL_32})
 _TEXT_LIMIT = 1024
+_CODE_KEYWORDS = (
+    "CodingSchemeDesignator",
+    "CodeValue",
+    "CodeMeaning",
+    "CodingSchemeVersion",
+)
 _SCPECG_LEAD = "5.6.3-9-"
 _SEGMENTS = (
     (c.P_WAVE, "p_onset", "p_offset"),
@@ -176,32 +185,32 @@ def _set_bytes(item: Dataset, keyword: str, bits: int, *, little_endian: bool) -
 
 def _name_lead(channel: Dataset) -> None:
     """Code the lead by CID 3001; what the source said stays beside it as an equivalent."""
-    earlier = list(channel.get("ChannelSourceSequence") or ())
-    lead = _lead(earlier[0] if earlier else Dataset(), str(channel.get("ChannelLabel") or ""))
-    if lead is None or lead not in LEAD_CODES:
-        return
+    source = next(iter(channel.get("ChannelSourceSequence") or ()), Dataset())
+    scheme, value, meaning, version = (
+        str(source.get(keyword) or "").strip(" \0") for keyword in _CODE_KEYWORDS
+    )
+    said = Code(scheme, value, meaning)
+    lead = _lead(said, str(channel.get("ChannelLabel") or ""))
+    if lead is not None:
+        channel.ChannelSourceSequence = [_lead_item(lead, value, meaning, version)]
+
+
+@lru_cache(maxsize=1024)
+def _lead_item(lead: Lead, value: str, meaning: str, version: str) -> Dataset:
+    """Return the MDC code, with the SCPECG code it stands for; that one needs its version."""
     item = public_copy(c.coded(LEAD_CODES[lead]))
-    if earlier and earlier[0].get("CodingSchemeDesignator") == "SCPECG":
-        item.EquivalentCodeSequence = [_tidied(earlier[0])]
-    channel.ChannelSourceSequence = [item]
-
-
-def _tidied(source: Dataset) -> Dataset:
-    """Return the code without the blanks and NULs that some carts pad it with."""
-    item = Dataset()
-    for keyword in ("CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning"):
-        text = str(source.get(keyword) or "").strip(" \0")
-        if text:
-            setattr(item, keyword, text)
+    if value.startswith(_SCPECG_LEAD) and version:
+        item.EquivalentCodeSequence = [
+            CodedConcept(value, "SCPECG", meaning or f"Lead {lead}", version)
+        ]
     return item
 
 
-def _lead(item: Dataset, label: str) -> Lead | None:
-    scheme = str(item.get("CodingSchemeDesignator") or "")
-    value = str(item.get("CodeValue") or "").strip()
-    if scheme in {"MDC", "SCPECG"}:
-        return _LEADS.get(value.replace(_SCPECG_LEAD, "2:"))
-    return Lead.parse(str(item.get("CodeMeaning") or label))
+def _lead(said: Code, label: str) -> Lead | None:
+    if said.scheme in {"MDC", "SCPECG"}:
+        return _LEADS.get(said.value.replace(_SCPECG_LEAD, "2:"))
+    lead = Lead.parse(said.meaning or label)
+    return lead if lead in LEAD_CODES else None
 
 
 _LEADS = {code.value: lead for lead, code in LEAD_CODES.items()}
@@ -244,8 +253,8 @@ def _texts(result: Result, left_out: int, number: int) -> Iterator[Dataset]:
 
 
 def _concepts(result: Result, number: int) -> Iterator[Dataset]:
-    for finding in coded_findings(result):
-        yield _item(number, _name(c.ECG_FINDING), _coded("ConceptCodeSequence", finding.code))
+    for statement in spoken(result):
+        yield _item(number, _name(c.ECG_FINDING), _coded("ConceptCodeSequence", statement.code))
     for name, quantity in result.measurements.quantities():
         if name in c.MARKS and is_reported(name, quantity):
             yield _item(

@@ -20,7 +20,7 @@ from analysis.result import Overall
 
 def coded(code: Code) -> CodedConcept:
     """Return the code as a Code Sequence item (PS3.3 8.8); it is shared: do not change it."""
-    return _coded(*code)
+    return _coded(code.scheme, code.value, code.meaning)
 
 
 @lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydicom.dataset import Dataset
 
 from analysis.ecg import Code
-from analysis.result import Overall, Result
+from analysis.result import Overall, Result, Statement
 from dicom_node.report.uids import Level, object_uid
 
 PRODUCT: Final = "Sinusnode"
@@ -91,6 +91,8 @@ class ResultObject:
     sop_instance_uid: str
     series_instance_uid: str
     data: bytes = field(repr=False)
+    faults: tuple[str, ...] = ()
+    """What :func:`check` found in it, before it was encoded; only a faultless one may be sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,6 +107,10 @@ class Inputs:
     device: Device
     options: ReportOptions
     page: bytes
+
+    def __post_init__(self) -> None:
+        if self.received_at.tzinfo is None:
+            raise ValueError("received_at needs a time zone")
 
     def uid(self, level: Level, role: Role) -> str:
         """Return the UID of this role's instance or series."""
@@ -143,14 +149,23 @@ def _parse_offset(text: str) -> timedelta:
     return offset
 
 
+def spoken(result: Result) -> tuple[Statement, ...]:
+    """Return the statements that may be said: none of a poor ECG, and Normal only if overall so."""
+    if result.overall is Overall.NON_DIAGNOSTIC:
+        return ()
+    normal = result.overall is Overall.NORMAL
+    return tuple(item for item in result.statements if item.key != "normal" or normal)
+
+
 def headline(result: Result) -> tuple[str, ...]:
     """Return the lines a reader sees first: the statements, or why there are none."""
-    lines = tuple(statement.text for statement in result.statements)
+    lines = tuple(statement.text for statement in spoken(result))
     if result.overall is Overall.NON_DIAGNOSTIC:
         reasons = ", ".join(reason.value for reason in result.quality.reasons) or "not stated"
-        lines = (f"Non-diagnostic ECG. Reasons: {reasons}.",)
-    elif result.overall is Overall.NO_LISTED_FINDING:
-        lines = (*lines, "No listed finding above its threshold.")
+        return (f"Non-diagnostic ECG. Reasons: {reasons}.",)
+    if result.overall is Overall.NO_LISTED_FINDING:
+        other = "other " if lines else ""
+        return (*lines, f"No {other}listed finding above its threshold.")
     return lines or ("No statement.",)
 
 

@@ -7,7 +7,6 @@ ASCII: it is valid in every character set that a source may declare.
 
 import unicodedata
 from collections.abc import Iterable
-from copy import copy as shallow
 from datetime import datetime
 from typing import Final
 
@@ -16,12 +15,11 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from pydicom.uid import UID
 
 from analysis.result import ModelIdentity
 from dicom_node.report.concepts import PROCESSING_EQUIPMENT, coded
 from dicom_node.report.objects import PRODUCT, Inputs, Role, Unreportable
-from dicom_node.report.uids import Level, device_uid
+from dicom_node.report.uids import Level, device_uid, is_uid
 
 PATIENT_GROUPS: Final = frozenset({0x0010, 0x0012, 0x0038})
 """Patient, clinical trial and visit: copied whole (PS3.3 C.7.1.1, C.7.1.3, C.7.2.2, C.7.2.3)."""
@@ -82,11 +80,15 @@ def public_copy(source: Dataset, tags: Iterable[int] | None = None) -> Dataset:
             items = [i if is_public(i) else public_copy(i) for i in source[tag].value]
             copy[tag] = DataElement(tag, "SQ", Sequence(items))
         else:
-            copy[tag] = element if element.is_raw else shallow(element)
+            copy[tag] = element if element.is_raw else _fresh(element)
     if verbatim:
         charset = source.original_character_set if "SpecificCharacterSet" in copy else None
         copy.set_original_encoding(False, True, charset)  # noqa: FBT003 - pydicom's signature
     return copy
+
+
+def _fresh(element: DataElement) -> DataElement:
+    return DataElement(element.tag, element.VR, element.value, already_converted=True)
 
 
 def is_public(dataset: Dataset) -> bool:
@@ -112,7 +114,7 @@ def identity(source: Dataset) -> Dataset:
         If the source names no study or no instance, or one that is no UID.
     """
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        if not UID(str(source.get(keyword) or "")).is_valid:
+        if not is_uid(source.get(keyword)):
             raise Unreportable(
                 f"The source has no valid {keyword}: its results would have no place in the PACS."
             )

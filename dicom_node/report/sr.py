@@ -23,7 +23,7 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 
 from analysis.ecg import STANDARD_12, Code
-from analysis.result import Finding, Overall, Quantity, Result
+from analysis.result import Finding, Overall, Quantity, Result, Statement
 from dicom_node.report import concepts as c
 from dicom_node.report.objects import (
     SAFETY_SENTENCE,
@@ -31,6 +31,7 @@ from dicom_node.report.objects import (
     Role,
     headline,
     models_line,
+    spoken,
 )
 from dicom_node.report.shell import (
     acquired_at,
@@ -179,22 +180,11 @@ def _words(name: str) -> str:
 
 
 def _qualitative_analysis(result: Result) -> Iterator[ContentItem]:
-    """TID 3717: the findings that are present, or that there are none."""
-    findings = coded_findings(result)
-    yield from (_finding(finding, result) for finding in findings)
-    if not findings:
+    """TID 3717: what the statements say, coded, or that there is nothing to say."""
+    statements = spoken(result)
+    yield from (_finding(statement, result) for statement in statements)
+    if not statements:
         yield _code(c.FINDINGS_SUMMARY, _without_findings(result))
-
-
-def coded_findings(result: Result) -> tuple[Finding, ...]:
-    """Return the findings that may be said: none of a poor ECG, and Normal only if overall so."""
-    if result.overall is Overall.NON_DIAGNOSTIC:
-        return ()
-    return tuple(
-        finding
-        for finding in result.findings
-        if finding.present and (finding.key != "normal" or result.overall is Overall.NORMAL)
-    )
 
 
 def _without_findings(result: Result) -> Code:
@@ -203,39 +193,42 @@ def _without_findings(result: Result) -> Code:
     return c.PARTLY_WITHOUT_FINDINGS if result.not_assessed else c.WITHOUT_FINDINGS
 
 
-def _finding(finding: Finding, result: Result) -> ContentItem:
-    item = _code(c.ECG_FINDING, finding.code)
-    properties = [_text(c.EQUIVALENT_MEANING, _said(finding, result), _PROPERTY)]
-    if finding.probability is not None:
+def _finding(statement: Statement, result: Result) -> ContentItem:
+    finding = _basis(statement, result)
+    item = _code(c.ECG_FINDING, statement.code)
+    properties = [_text(c.EQUIVALENT_MEANING, statement.text, _PROPERTY)]
+    if finding is not None and finding.probability is not None:
         properties.append(_num(c.PROBABILITY, finding.probability, "1", _PROPERTY))
-    if finding.threshold is not None:
+    if finding is not None and finding.threshold is not None:
         properties.append(_num(c.THRESHOLD, finding.threshold, "1", _PROPERTY))
-    properties.append(_text(c.ALGORITHM_NAME, _who(finding), _PROPERTY))
-    properties.extend(_text(c.COMMENT, line, _PROPERTY) for line in finding.evidence)
+    properties.append(_text(c.ALGORITHM_NAME, _who(statement, finding), _PROPERTY))
+    properties.extend(_text(c.COMMENT, line, _PROPERTY) for line in statement.evidence)
     item.ContentSequence = properties
     return item
 
 
-def _said(finding: Finding, result: Result) -> str:
-    texts = (s.text for s in result.statements if s.key == finding.key)
-    return next(texts, finding.name)
+def _basis(statement: Statement, result: Result) -> Finding | None:
+    """Return the finding that the statement rests on: same key, present, same origin."""
+    found = (
+        finding
+        for finding in result.findings
+        if finding.present and (finding.key, finding.origin) == (statement.key, statement.origin)
+    )
+    return next(found, None)
 
 
-def _who(finding: Finding) -> str:
-    return f"{finding.origin.value}: {finding.model}" if finding.model else finding.origin.value
+def _who(statement: Statement, finding: Finding | None) -> str:
+    model = finding.model if finding else None
+    return f"{statement.origin.value}: {model}" if model else statement.origin.value
 
 
 def _summary(result: Result) -> Iterator[ContentItem]:
     """TID 3719: what is said, what was not assessed, and what this report is not."""
-    lines = [*headline(result), *_not_assessed(result), models_line(result), SAFETY_SENTENCE]
+    lines = [*headline(result), *result.not_assessed, models_line(result), SAFETY_SENTENCE]
     yield _text(c.SUMMARY, "\n".join(lines))
     if result.overall in c.OVERALL:
         yield _code(c.OVERALL_FINDING, c.OVERALL[result.overall])
     yield _text(c.QUALITY_ASSESSMENT, _quality(result))
-
-
-def _not_assessed(result: Result) -> list[str]:
-    return ["Not assessed:", *result.not_assessed] if result.not_assessed else []
 
 
 def _quality(result: Result) -> str:

@@ -4,10 +4,13 @@
 lengths: joined bare, ("1.2", "3") and ("1.23", "") would name the same object.
 """
 
+import re
 from enum import StrEnum
 from typing import Final
 from uuid import UUID, uuid5
 
+_LONGEST: Final = 64
+_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 _NAMESPACE: Final = UUID("5b1d35a8-4f1c-5f0e-9a55-73696e757300")
 
 
@@ -17,6 +20,11 @@ class Level(StrEnum):
     INSTANCE = "instance"
     SERIES = "series"
     DEVICE = "device"
+
+
+def is_uid(value: object) -> bool:
+    """Return whether the value is a UID (PS3.5 9.1); leading zeros of real carts are tolerated."""
+    return len(str(value)) <= _LONGEST and _UID.fullmatch(str(value)) is not None
 
 
 def derive(*fields: str) -> str:

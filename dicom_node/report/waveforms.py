@@ -4,7 +4,7 @@ The writer asks these rules which class can hold the samples; the checker asks t
 finished object. No other validator at hand knows the limits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -63,6 +63,14 @@ LIMITS: Final = MappingProxyType(
 BITS: Final = MappingProxyType({"SB": 8, "SS": 16, "SL": 32})
 """Waveform Bits Allocated of each Waveform Sample Interpretation in use here (C.10.9.1.5)."""
 
+Values = Mapping[str, Any]
+
+_SCALE = (
+    "ChannelSensitivityUnitsSequence",
+    "ChannelSensitivityCorrectionFactor",
+    "ChannelBaseline",
+)
+_PLACES = frozenset({"ReferencedSamplePositions", "ReferencedTimeOffsets", "ReferencedDateTime"})
 TEMPORAL_RANGES: Final = frozenset(
     {"POINT", "MULTIPOINT", "SEGMENT", "MULTISEGMENT", "BEGIN", "END"}
 )
@@ -115,30 +123,26 @@ def group_faults(group: Dataset) -> Iterator[str]:
     if samples < 1 or length != expected + expected % 2:
         yield f"{length} bytes of data where the counts ask for {expected}"
     for number, channel in enumerate(channels, 1):
-        yield from (f"channel {number}: {fault}" for fault in _channel_faults(channel, bits))
+        faults = _channel_faults(values_of(channel), bits)
+        yield from (f"channel {number}: {fault}" for fault in faults)
 
 
-def _channel_faults(channel: Dataset, bits: int) -> Iterator[str]:
-    if not channel.get("ChannelSourceSequence"):
+def _channel_faults(channel: Values, bits: int) -> Iterator[str]:
+    if "ChannelSourceSequence" not in channel:
         yield "no channel source"
-    if not 1 <= int(channel.get("WaveformBitsStored") or 0) <= bits:
+    if not 1 <= int(channel.get("WaveformBitsStored", 0)) <= bits:
         yield "Waveform Bits Stored is absent or more than allocated"
-    if channel.get("ChannelSensitivity") is not None:
-        for word in (
-            "ChannelSensitivityUnitsSequence",
-            "ChannelSensitivityCorrectionFactor",
-            "ChannelBaseline",
-        ):
-            if not channel.get(word) and channel.get(word) != 0:
-                yield f"sensitivity without {word}"
-    if channel.get("ChannelTimeSkew") is None and channel.get("ChannelSampleSkew") is None:
+    if "ChannelSensitivity" in channel:
+        yield from (f"sensitivity without {word}" for word in _SCALE if word not in channel)
+    if not channel.keys() & {"ChannelTimeSkew", "ChannelSampleSkew"}:
         yield "neither time nor sample skew"
 
 
 def annotation_faults(item: Dataset, groups: list[Dataset]) -> Iterator[str]:
     """Yield what is wrong with one Waveform Annotation item among these multiplex groups."""
-    yield from _kind_faults(item)
-    pairs = _numbers(item, "ReferencedWaveformChannels")
+    values = values_of(item)
+    yield from _kind_faults(values)
+    pairs = _numbers(values.get("ReferencedWaveformChannels"))
     if not pairs or len(pairs) % 2:
         yield "referenced channels are no (group, channel) pairs"
         return
@@ -148,34 +152,29 @@ def annotation_faults(item: Dataset, groups: list[Dataset]) -> Iterator[str]:
             yield f"references group {group} of {len(groups)}"
         elif not 0 <= channel <= int(groups[group - 1].NumberOfWaveformChannels):
             yield f"references channel {channel} of group {group}"
-    yield from _range_faults(item, {group for group, _ in references}, groups)
+    yield from _range_faults(values, {group for group, _ in references}, groups)
 
 
-def _kind_faults(item: Dataset) -> Iterator[str]:
+def _kind_faults(item: Values) -> Iterator[str]:
     """Exactly one of: text; concept; concept and code; concept and number (C.10.10)."""
-    text = item.get("UnformattedTextValue")
-    concept = item.get("ConceptNameCodeSequence")
-    code, number = item.get("ConceptCodeSequence"), item.get("NumericValue")
-    if bool(text) == bool(concept) or (text and (code or number is not None)):
+    kinds = item.keys() & {"UnformattedTextValue", "ConceptNameCodeSequence"}
+    values = item.keys() & {"ConceptCodeSequence", "NumericValue"}
+    if len(kinds) != 1 or ("UnformattedTextValue" in kinds and values):
         yield "is not exactly one of text and concept"
-    if code and number is not None:
+    if len(values) > 1:
         yield "has both a code and a number"
-    if number is not None and not item.get("MeasurementUnitsCodeSequence"):
+    if "NumericValue" in values and "MeasurementUnitsCodeSequence" not in item:
         yield "has a number without units"
 
 
-def _range_faults(item: Dataset, named: set[int], groups: list[Dataset]) -> Iterator[str]:
-    positions = _numbers(item, "ReferencedSamplePositions")
-    where = [
-        word
-        for word in ("ReferencedSamplePositions", "ReferencedTimeOffsets", "ReferencedDateTime")
-        if item.get(word) is not None
-    ]
+def _range_faults(item: Values, named: set[int], groups: list[Dataset]) -> Iterator[str]:
+    where = item.keys() & _PLACES
     kind = item.get("TemporalRangeType")
     if kind is None and not where:
         return
     if kind not in TEMPORAL_RANGES or len(where) != 1:
         yield "needs one temporal range type and one way to say where"
+    positions = _numbers(item.get("ReferencedSamplePositions"))
     if positions and len(named) != 1:
         yield "gives sample positions in more than one group"
     elif positions and named <= set(range(1, len(groups) + 1)):
@@ -184,8 +183,14 @@ def _range_faults(item: Dataset, named: set[int], groups: list[Dataset]) -> Iter
             yield f"a sample position is outside 1 to {last}"
 
 
-def _numbers(item: Dataset, keyword: str) -> list[int]:
-    value: Any = item.get(keyword)
+def values_of(item: Dataset, only: Collection[int] | None = None) -> Values:
+    """Return what has a value in the item, by keyword; of these tags only, if any are given."""
+    chosen = [e for e in item.values() if only is None or e.tag in only]
+    elements = (item[e.tag] if e.is_raw else e for e in chosen)
+    return {e.keyword: e.value for e in elements if e.value or e.value == 0}
+
+
+def _numbers(value: Any) -> list[int]:
     if value is None:
         return []
     return [int(number) for number in value] if hasattr(value, "__iter__") else [int(value)]
