@@ -1,0 +1,78 @@
+"""Every encoding of an ECG behind one function: `read(source) -> Recording`.
+
+An encoding is recognised by its content, never by a file's name. To add one, write a module
+with a recogniser and a reader and name both in the registry below.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+from analysis.ecg import Recording
+from analysis.errors import Reason, Undecodable
+from analysis.formats import dicom, wfdb
+
+__all__ = ["Source", "read"]
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
+
+MAX_BYTES: Final = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One encoding: how it is recognised, and how it is read."""
+
+    name: str
+    recognises: Callable[[bytes], bool]
+    read: Callable[[bytes, Path | None], Recording]
+    """From the content, and from the path for encodings of several files."""
+
+
+ENCODINGS: Final = (
+    Encoding("DICOM waveform", dicom.looks_like_dicom, lambda data, _: dicom.read(data)),
+    Encoding("WFDB header (.hea)", wfdb.looks_like_header, wfdb.read),
+)
+
+
+def read(source: Source) -> Recording:
+    """Return the ECG that a source holds, with everything that stands around it.
+
+    Parameters
+    ----------
+    source
+        A path, the bytes themselves, or an open binary file. A WFDB record is named by the
+        path of its header.
+
+    Raises
+    ------
+    Undecodable
+        With one of the closed reasons, and nothing else (FORMATS.md lists them). A file that
+        cannot be opened is UNREADABLE.
+    """
+    data, path = _content(source)
+    if len(data) > MAX_BYTES:
+        raise Undecodable(Reason.TOO_LARGE, "The file is larger than 64 MiB; no ECG is.")
+    for encoding in ENCODINGS:
+        if encoding.recognises(data):
+            return encoding.read(data, path)
+    known = ", ".join(encoding.name for encoding in ENCODINGS)
+    raise Undecodable(Reason.NOT_RECOGNISED, f"The bytes are none of: {known}.")
+
+
+def _content(source: Source) -> tuple[bytes, Path | None]:
+    """Return the bytes of a source, one more than allowed at most, and its path if it has one."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source), None
+    try:
+        if not isinstance(source, str | os.PathLike):
+            return source.read(MAX_BYTES + 1), None
+        path = Path(source)
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1), path
+    except (OSError, ValueError) as error:
+        raise Undecodable(
+            Reason.UNREADABLE, f"The source cannot be opened ({type(error).__name__})."
+        ) from error
