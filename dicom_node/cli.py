@@ -371,5 +371,19 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(REFUSED)
     except Exception as error:  # noqa: BLE001 - a person is reading
-        _err.print(f"Sinusnode failed unexpectedly ({type(error).__name__}). Please report it.")
+        _err.print(_last_words(error), highlight=False)
         sys.exit(REFUSED)
+
+
+def _last_words(error: Exception) -> str:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from dicom_node.ledger import SchemaMismatch
+
+    if isinstance(error, SchemaMismatch):
+        return f"The ledger cannot be used: {error}."
+    if isinstance(error, SQLAlchemyError):
+        return f"The ledger cannot be used ({type(error).__name__}); see `storage.database`."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    return f"Sinusnode failed unexpectedly ({type(error).__name__}). Please report it."

@@ -47,6 +47,10 @@ class Failure:
     status: int | None = None
 
 
+End = Failure | int
+"""How an attempt ended: why not, or the C-STORE status that means delivered."""
+
+
 def judge(status: int) -> Failure | None:
     """Return what a C-STORE status means for delivery; None = delivered (PS3.4 B.2.3)."""
     if status in (0x0000, _DUPLICATE_SOP_INSTANCE) or 0xB000 <= status <= 0xBFFF:  # noqa: PLR2004
@@ -136,12 +140,12 @@ class Sender:
         """Return how each delivery ended; what was not tried for a broken link stays due."""
         outcomes = []
         for item in batch:
-            failure = self._send(item)
-            outcomes.append(self._outcome(item, failure))
-            if failure is not None and self._association is None:
+            end = self._send(item)
+            outcomes.append(self._outcome(item, end))
+            if isinstance(end, Failure) and self._association is None:
                 self._back_off()
                 rest = batch[len(outcomes) :]
-                outcomes += [self._outcome(other, failure) for other in rest]
+                outcomes += [self._outcome(other, end) for other in rest]
                 break
         return outcomes
 
@@ -151,21 +155,21 @@ class Sender:
         wait = pause(self._failures, self._destination, random.random())  # noqa: S311 - jitter
         self._not_before = self._clock() + wait
 
-    def _send(self, item: Due) -> Failure | None:
+    def _send(self, item: Due) -> End:
         reused = self._association is not None
-        failure = self._try(item)
-        if failure is not None and failure.reason is Delivery.NO_ANSWER and reused:
-            failure = self._try(item)  # the peer had closed the idle association
-        return failure
+        end = self._try(item)
+        if isinstance(end, Failure) and end.reason is Delivery.NO_ANSWER and reused:
+            end = self._try(item)  # the peer had closed the idle association
+        return end
 
-    def _try(self, item: Due) -> Failure | None:
-        failure = self._connect()
-        if failure is not None or self._association is None:
-            return failure
+    def _try(self, item: Due) -> End:
+        link = self._connect()
+        if isinstance(link, Failure):
+            return link
         context = next(
             (
                 found
-                for found in self._association.accepted_contexts
+                for found in link.accepted_contexts
                 if found.abstract_syntax == item.sop_class_uid
             ),
             None,
@@ -173,9 +177,9 @@ class Sender:
         if context is None:
             return Failure(Delivery.NO_CONTEXT, permanent=True)
         explicit = context.transfer_syntax[0] == ExplicitVRLittleEndian
-        return self._store(self._association, item, explicit=explicit)
+        return self._store(link, item, explicit=explicit)
 
-    def _store(self, association: Association, item: Due, *, explicit: bool) -> Failure | None:
+    def _store(self, association: Association, item: Due, *, explicit: bool) -> End:
         try:
             path = self._spool.path(item.blob)
         except OSError:
@@ -187,7 +191,8 @@ class Sender:
             self._drop()
             return Failure(Delivery.NO_ANSWER, permanent=False)
         self._failures = 0
-        return judge(_status(answer))
+        status = int(answer.Status)
+        return judge(status) or status
 
     def _answer(self, association: Association, what: Path | Dataset) -> Dataset:
         """Return the C-STORE-RSP, empty where there is none."""
@@ -201,21 +206,24 @@ class Sender:
             self._association.abort()
         self._association = None
 
-    def _connect(self) -> Failure | None:
+    def _connect(self) -> Association | Failure:
         if self._association is not None and self._association.is_established:
-            return None
-        peer = self._destination
-        association = self._ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
-        if association.is_established:
-            self._association = association
-            return None
+            return self._association
         self._association = None
-        return _why_not(association)
+        peer = self._destination
+        try:
+            association = self._ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+        except OSError:  # its host name has no address
+            return Failure(Delivery.UNREACHABLE, permanent=False)
+        if not association.is_established:
+            return _why_not(association)
+        self._association = association
+        return association
 
-    def _outcome(self, item: Due, failure: Failure | None) -> Outcome:
-        if failure is None:
-            return Outcome(delivery_id=item.delivery_id, state=DeliveryState.DELIVERED, status=0)
-        now = self._clock()
+    def _outcome(self, item: Due, end: End) -> Outcome:
+        if isinstance(end, int):
+            return Outcome(delivery_id=item.delivery_id, state=DeliveryState.DELIVERED, status=end)
+        failure, now = end, self._clock()
         if not failure.permanent and now - item.first_at > self._destination.retry_for:
             failure = replace(failure, reason=Delivery.GIVEN_UP, permanent=True)
         log.warning(
@@ -240,11 +248,9 @@ class Sender:
         )
 
 
-def _status(answer: Dataset) -> int:
-    return int(answer.Status)
-
-
 def _why_not(association: Association) -> Failure:
+    if association.rejected_contexts:
+        return Failure(Delivery.NO_CONTEXT, permanent=True)
     if not association.is_rejected:
         return Failure(Delivery.UNREACHABLE, permanent=False)
     permanent = association.acceptor.primitive.result == 0x01

@@ -11,9 +11,11 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from multiprocessing import connection
@@ -23,15 +25,17 @@ from typing import Any, Final
 
 import structlog
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
+from analysis.errors import ModelRejected
 from analysis.model import SHIPPED
 from dicom_node import logs, ops, work
 from dicom_node.deliver import Sender
-from dicom_node.ledger import Event, Ledger
+from dicom_node.ledger import Event, LeaseLost, Ledger, SchemaMismatch
 from dicom_node.models import ModelStore
 from dicom_node.plan import Plan
 from dicom_node.reasons import Quarantine
-from dicom_node.receive import Committer, PinnedPlan, Receiver
+from dicom_node.receive import Committer, PinnedPlan, Receiver, tls
 from dicom_node.settings import Settings
 from dicom_node.spool import Spool
 
@@ -125,15 +129,18 @@ class Supervisor:
         Raises
         ------
         CannotStart
-            If the data folder is taken or the port cannot be bound.
+            If the data folder, a port, the ledger, the model or the TLS files cannot be used.
         """
         folder = self._settings.storage.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
-            _take(lock.fileno(), folder)
-            _probe("DICOM", self._settings.dicom.host, self._settings.dicom.port)
-            _probe("management", self._settings.ops.host, self._settings.ops.port)
-            open_folder(self._settings, time.time())
+        with ExitStack() as stack:
+            with _starting():
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((folder / "lock").open("w"))
+                _take(lock.fileno(), folder)
+                _probe("DICOM", self._settings.dicom.host, self._settings.dicom.port)
+                _probe("management", self._settings.ops.host, self._settings.ops.port)
+                tls(self._settings.dicom)
+                open_folder(self._settings, time.time())
             for signum in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(signum, self._on_signal)
             for slot in range(len(self._targets)):
@@ -179,6 +186,8 @@ class Supervisor:
         try:
             for lease in ledger.leases_of(name):
                 work.settle(ledger, lease, self._settings.work, Quarantine.CRASHED, time.time())
+        except (LeaseLost, SQLAlchemyError) as error:  # its lease ends by itself
+            log.error("not_settled", process=name, error=type(error).__name__)  # noqa: TRY400
         finally:
             ledger.close()
 
@@ -222,7 +231,11 @@ class Supervisor:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         logs.configure(self._settings.log)
-        self._targets[slot](slot)
+        try:
+            self._targets[slot](slot)
+        except Exception as error:  # noqa: BLE001 - the supervisor starts another
+            log.error("process_failed", error=work.without_data(error))  # noqa: TRY400
+            sys.exit(1)
 
     def _receive(self, slot: int) -> None:
         settings = self._settings
@@ -285,6 +298,9 @@ class Supervisor:
             if self._shared.deliveries.acquire(timeout=0.5):
                 for _, bell in threads:
                     bell.release()
+        if self._shared.stopped():
+            for thread, _ in threads:
+                thread.join()
 
     def _manage(self, slot: int) -> None:
         settings = self._settings
@@ -313,7 +329,7 @@ def _thread(
     def wait(seconds: float) -> None:
         bell.acquire(timeout=seconds)
 
-    thread = threading.Thread(target=sender.run, args=(stopping, wait))
+    thread = threading.Thread(target=sender.run, args=(stopping, wait), daemon=True)
     thread.start()
     return thread
 
@@ -322,6 +338,17 @@ def _die_with(lifeline: int) -> None:
     """End this process at once when the supervisor is gone."""
     os.read(lifeline, 1)
     os._exit(1)
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Say in a sentence what keeps the node from starting."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise CannotStart(f"the ledger cannot be opened ({type(error).__name__})") from None
+    except (SchemaMismatch, ModelRejected, OSError) as error:
+        raise CannotStart(str(error)) from None
 
 
 def _take(descriptor: int, folder: Path) -> None:

@@ -20,6 +20,7 @@ import structlog
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context, evt
 from pynetdicom.presentation import PresentationContext
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.failpoints import reach
 from dicom_node.ledger import Event, Ledger, Receipt, Received
@@ -222,10 +223,9 @@ class Receiver:
             self._record(Refusal.SOP_CLASS, _caller(event), ", ".join(offered[:8]))
 
     def _broken(self, address: str, what: str) -> None:
-        event = Event(
-            event="refused", reason=Refusal.BROKEN_CONNECTION, address=address, detail=what
+        self._audit(
+            Event(event="refused", reason=Refusal.BROKEN_CONNECTION, address=address, detail=what)
         )
-        self._ledger.record(event, time.time())
 
     def _store(self, event: evt.Event) -> int:
         refusal = self._unwanted(event)
@@ -241,7 +241,7 @@ class Receiver:
     def _unwanted(self, event: evt.Event) -> Refusal | None:
         request = event.request
         uids = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
-        if uids[0] != event.context.abstract_syntax or max(map(len, uids)) > _UID_LENGTH:
+        if uids[0] != event.context.abstract_syntax or not all(map(_fits, uids)):
             return Refusal.MISMATCH
         implicit = event.context.transfer_syntax == ImplicitVRLittleEndian
         stated = identity(request.DataSet.getvalue(), implicit=implicit)
@@ -273,15 +273,23 @@ class Receiver:
         return SUCCESS
 
     def _record(self, reason: Refusal | Quarantine, caller: Caller, detail: str = "") -> None:
-        event = Event(
-            event="refused" if isinstance(reason, Refusal) else "quarantined",
-            reason=reason,
-            calling_ae=caller.calling_ae,
-            called_ae=caller.called_ae,
-            address=caller.address,
-            detail=detail,
+        self._audit(
+            Event(
+                event="refused" if isinstance(reason, Refusal) else "quarantined",
+                reason=reason,
+                calling_ae=caller.calling_ae,
+                called_ae=caller.called_ae,
+                address=caller.address,
+                detail=detail,
+            )
         )
-        self._ledger.record(event, time.time())
+
+    def _audit(self, event: Event) -> None:
+        """Record what was refused; a full disk must not change the answer."""
+        try:
+            self._ledger.record(event, time.time())
+        except SQLAlchemyError as error:
+            log.error("audit_failed", reason=event.reason, error=type(error).__name__)  # noqa: TRY400
 
 
 def _caller(event: evt.Event) -> Caller:
@@ -304,6 +312,11 @@ def part10_header(sop_class: str, sop_instance: str, transfer_syntax: str) -> by
     )
     body = b"".join(elements)
     return bytes(128) + b"DICM" + _element(0x0000, b"UL", struct.pack("<L", len(body))) + body
+
+
+def _fits(uid: str) -> bool:
+    """Return whether file meta information can hold the UID (PS3.5 §9.1)."""
+    return uid.isascii() and 0 < len(uid) <= _UID_LENGTH
 
 
 def _padded(uid: str) -> bytes:

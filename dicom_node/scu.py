@@ -16,6 +16,7 @@ from dicom_node.receive import VERIFICATION, WAVEFORMS
 
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _AE_TITLE_LENGTH = 16
+_LAST_PORT = 65535
 
 
 class Unreachable(ConnectionError):
@@ -42,7 +43,12 @@ class Address:
         ae_title, at, where = text.partition("@")
         host, colon, port = where.rpartition(":")
         if not (
-            at and colon and host and port.isdecimal() and 0 < len(ae_title) <= _AE_TITLE_LENGTH
+            at
+            and colon
+            and host
+            and 0 < len(ae_title) <= _AE_TITLE_LENGTH
+            and port.isdecimal()
+            and 0 < int(port) <= _LAST_PORT
         ):
             raise ValueError(f"{text!r} is not AE@host:port, for example SINUSNODE@127.0.0.1:11112")
         return cls(ae_title, host.strip("[]"), int(port))
@@ -81,7 +87,10 @@ def associate(
     ae.requested_contexts = [build_context(uid, _SYNTAXES) for uid in classes]
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout
     ae.maximum_pdu_size = 0
-    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    try:
+        association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    except OSError:
+        raise Unreachable(f"{peer} is not there: its host name has no address") from None
     if association.is_established:
         return association
     if association.is_rejected:

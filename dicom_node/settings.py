@@ -63,6 +63,7 @@ class Peer(Section):
     def admits(self, calling_ae: str, address: str) -> bool:
         """Return whether this entry lets that caller in."""
         where = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+        where = getattr(where, "ipv4_mapped", None) or where  # a dual-stack socket's peers
         return self.ae_title in ("*", calling_ae) and any(
             where in ipaddress.ip_network(network) for network in self.addresses
         )
@@ -142,7 +143,7 @@ class Work(Section):
     """Seconds of one attempt; then the worker is killed and the attempt counted."""
     attempts: Annotated[int, Field(ge=1)] = 3
     """Attempts that may crash before the object is quarantined."""
-    retry_after: tuple[Seconds, ...] = (1.0, 30.0, 300.0)
+    retry_after: Annotated[tuple[Seconds, ...], Field(min_length=1)] = (1.0, 30.0, 300.0)
     """Seconds before each further attempt."""
 
 
@@ -264,4 +265,12 @@ def load(config: Path | None = None) -> Settings:
     path = _config_file()
     if path != DEFAULT_CONFIG and not path.is_file():
         raise FileNotFoundError(f"the settings file {path} does not exist")
-    return Settings()
+    return Settings(**_unknown_sections())
+
+
+def _unknown_sections() -> dict[str, Any]:
+    """Return what the environment sets outside every section, for the model to refuse by name."""
+    prefix = Settings.model_config["env_prefix"]
+    names = (name.removeprefix(prefix) for name in os.environ if name.startswith(prefix))
+    sections = {name.split("__")[0].lower() for name in names}
+    return dict.fromkeys(sections - Settings.model_fields.keys())

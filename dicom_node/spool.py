@@ -67,9 +67,7 @@ class Spool:
         sha256 = digest.hexdigest()
         key = f"{sha256[:2]}/{sha256}"
         ref = BlobRef(STORE, key, 0, sum(map(len, parts)), sha256)
-        path = self._folder / key
-        if not (path.exists() and path.stat().st_size == ref.length):
-            self._place(path, parts)
+        self._place(self._folder / key, parts)  # again, if need be: that mends what rotted
         return ref
 
     def _place(self, path: Path, parts: Iterable[bytes]) -> None:

@@ -14,9 +14,11 @@ from functools import lru_cache
 
 import structlog
 
+from analysis.errors import ModelRejected
 from dicom_node.ledger import Lease, LeaseLost, Ledger
 from dicom_node.models import ModelStore
-from dicom_node.pipeline import Pipeline, Quarantined
+from dicom_node.pipeline import Pipeline, Quarantined, rehearse
+from dicom_node.plan import Plan
 from dicom_node.reasons import Quarantine, sentence
 from dicom_node.settings import Settings, Work
 from dicom_node.spool import Spool
@@ -52,7 +54,7 @@ def run(settings: Settings, owner: str, signals: Signals) -> None:
         destinations=tuple(item.name for item in settings.destinations),
         clock=time.time,
     )
-    _warm(pipeline, store)
+    _warm(pipeline, Plan.of(settings, models=store.current()))
     while not signals.stopping():
         now = time.time()
         lease = ledger.lease(owner, now, now + 2 * settings.work.wall_time)
@@ -65,23 +67,32 @@ def run(settings: Settings, owner: str, signals: Signals) -> None:
         signals.reported()
 
 
-def _warm(pipeline: Pipeline, store: ModelStore) -> None:
-    """Load the current model before the first ECG needs it."""
-    for digest in store.current():
-        pipeline.model(digest)
+def _warm(pipeline: Pipeline, plan: Plan) -> None:
+    """Load the models that speak now and rehearse, before the first ECG comes."""
+    try:
+        rehearse([pipeline.model(digest) for digest in plan.models], plan)
+    except ModelRejected as error:
+        log.error("model_refused", reason=error.reason)  # noqa: TRY400 - no trace
 
 
 def attempt(pipeline: Pipeline, lease: Lease, limits: Work) -> None:
     """Process one object; whatever happens, its row tells."""
     try:
-        pipeline.process(lease)
+        _attempt(pipeline, lease, limits)
     except LeaseLost:
         log.warning("lease_lost", row=lease.id)
+
+
+def _attempt(pipeline: Pipeline, lease: Lease, limits: Work) -> None:
+    try:
+        pipeline.process(lease)
+    except LeaseLost:
+        raise
     except Quarantined as error:
         log.warning("quarantined", row=lease.id, reason=error.reason)
         pipeline.ledger.quarantine(lease, error.reason, error.message)
     except Exception as error:  # noqa: BLE001 - the one place that catches
-        log.error("attempt_failed", row=lease.id, error=_without_data(error))  # noqa: TRY400
+        log.error("attempt_failed", row=lease.id, error=without_data(error))  # noqa: TRY400
         settle(pipeline.ledger, lease, limits, Quarantine.FAILED, pipeline.clock())
     else:
         log.info("reported", row=lease.id)
@@ -96,7 +107,7 @@ def settle(ledger: Ledger, lease: Lease, limits: Work, reason: Quarantine, now: 
         ledger.postpone(lease, now + waits[min(lease.attempts, len(waits)) - 1])
 
 
-def _without_data(error: BaseException) -> str:
+def without_data(error: BaseException) -> str:
     """Return where an exception came from; its message could hold patient data."""
     frames = []
     trace = error.__traceback__

@@ -14,6 +14,7 @@ from analysis.result import Result
 from dicom_node.report.annotated import annotated_ecg
 from dicom_node.report.objects import (
     SAFETY_SENTENCE,
+    UNREADABLE,
     Device,
     Inputs,
     Qualification,
@@ -79,7 +80,8 @@ def build(
     Raises
     ------
     Unreportable
-        If the source lacks what a result must copy: its study, its own UIDs, a date.
+        If the source lacks what a result must copy (its study, its own UIDs, a date), or holds
+        something unreadable in its place.
     """
     inputs = Inputs(
         source=source,
@@ -91,7 +93,10 @@ def build(
         options=options,
         page=page,
     )
-    written = ((role, _WRITERS[role](inputs)) for role in options.roles)
+    try:
+        written = [(role, _WRITERS[role](inputs)) for role in options.roles]
+    except UNREADABLE as error:
+        raise Unreportable("A value of the source cannot be read.") from error
     return tuple(_finished(role, dataset) for role, dataset in written if dataset is not None)
 
 

@@ -21,6 +21,7 @@ from analysis.result import Result
 from dicom_node.report import concepts as c
 from dicom_node.report.objects import (
     SAFETY_SENTENCE,
+    UNREADABLE,
     Inputs,
     Role,
     headline,
@@ -59,6 +60,9 @@ _CODE_KEYWORDS = (
     "CodeMeaning",
     "CodingSchemeVersion",
 )
+_SCALE_DEFAULTS = {"ChannelSensitivityCorrectionFactor": "1", "ChannelBaseline": "0"}
+_BROKEN_BY_COPYING = (0x4FFE0001, 0xFFFAFFFA, 0xFFFCFFFC)
+"""MAC parameters, digital signatures and trailing padding: of the original bytes."""
 _SCPECG_LEAD = "5.6.3-9-"
 _SEGMENTS = (
     (c.P_WAVE, "p_onset", "p_offset"),
@@ -74,6 +78,8 @@ def annotated_ecg(inputs: Inputs) -> Dataset | None:
     dataset.update(identity(source))
     if not dataset.get("WaveformSequence"):
         return None
+    for tag in _BROKEN_BY_COPYING:
+        dataset.pop(tag, None)
     order = _order(dataset, inputs.result.recording.ecg)
     little_endian = source.original_encoding[1] is not False
     dataset.WaveformSequence = [
@@ -167,11 +173,20 @@ def _channel(source: Dataset, bits: int, *, little_endian: bool) -> Dataset:
     for keyword in ("ChannelMinimumValue", "ChannelMaximumValue"):
         _set_bytes(channel, keyword, bits, little_endian=little_endian)
     _name_lead(channel)
+    _fill(channel, bits)
+    return channel
+
+
+def _fill(channel: Dataset, bits: int) -> None:
+    """Say what the analysis took for granted where the source is silent (C.10.9.1.4)."""
     if not channel.get("WaveformBitsStored"):
         channel.WaveformBitsStored = bits
     if "ChannelTimeSkew" not in channel and "ChannelSampleSkew" not in channel:
         channel.ChannelSampleSkew = "0"
-    return channel
+    if channel.get("ChannelSensitivity") is not None:
+        for keyword, value in _SCALE_DEFAULTS.items():
+            if channel.get(keyword) in {None, ""}:
+                setattr(channel, keyword, value)
 
 
 def _set_bytes(item: Dataset, keyword: str, bits: int, *, little_endian: bool) -> None:
@@ -219,13 +234,21 @@ _LEADS = {code.value: lead for lead, code in LEAD_CODES.items()}
 def _annotations(dataset: Dataset, inputs: Inputs, order: list[int]) -> list[Dataset]:
     groups = list(dataset.WaveformSequence)
     vendor = [_renumbered(i, order) for i in dataset.get("WaveformAnnotationSequence") or ()]
-    kept = [item for item in vendor if not any(annotation_faults(item, groups))]
+    kept = [item for item in vendor if _is_valid(item, groups)]
     number = max((int(i.get("AnnotationGroupNumber") or 0) for i in kept), default=0) + 1
     result = inputs.result
     ours = [*_texts(result, len(vendor) - len(kept), number), *_concepts(result, number)]
     if _holds(groups[0], result.recording.ecg):
         ours.extend(_beats(result, number + 1))
     return kept + ours
+
+
+def _is_valid(item: Dataset, groups: list[Dataset]) -> bool:
+    try:
+        int(item.get("AnnotationGroupNumber") or 0)
+        return not any(annotation_faults(item, groups))
+    except UNREADABLE:
+        return False
 
 
 def _renumbered(source: Dataset, order: list[int]) -> Dataset:
@@ -260,7 +283,7 @@ def _concepts(result: Result, number: int) -> Iterator[Dataset]:
             yield _item(
                 number,
                 _name(c.MARKS[name]),
-                _element("NumericValue", "DS", f"{quantity.value:.6g}"),
+                _element("NumericValue", "DS", f"{quantity.value:.1f}"),
                 _coded("MeasurementUnitsCodeSequence", c.UNITS[quantity.unit]),
             )
 

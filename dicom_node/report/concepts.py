@@ -1,10 +1,10 @@
 """The coded concepts of our objects, each with the context group it comes from.
 
-Decided here: the document title of an ECG report is (28010-7, LN, "ECG Report"), as TID 3700
-row 1 has it. pydicom's dictionary offers (11524-0, LN) from CID 7000, which fails LOINC's check
-digit; the valid number beside it, 11524-6, is "EKG study", the procedure and not its report.
-The RR interval is (2:16168, MDC) of CID 3228, not (2:16000, MDC) of CID 3689, because TID 3713
-takes its intervals from CID 3228.
+Decided here: the document title of an ECG report is (28010-7, LN, "ECG Report"), which the public
+implementations of TID 3700 use and whose LOINC check digit holds. pydicom's dictionary offers
+(11524-0, LN), which fails the check digit; the valid number beside it, 11524-6, is "EKG study",
+the procedure and not its report. The RR interval is (2:16168, MDC) of CID 3228, where the other
+global intervals come from, and not (2:16000, MDC) of CID 3689.
 """
 
 from collections.abc import Mapping

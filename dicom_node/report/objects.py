@@ -1,5 +1,6 @@
 """What goes into a report and what comes out of it."""
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -8,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 
 from analysis.ecg import Code
 from analysis.result import Overall, Result, Statement
@@ -20,6 +22,13 @@ SAFETY_SENTENCE: Final = (
     "AI result, not verified by a clinician. For research use. "
     "Not an alarm and no urgent notification."
 )
+
+
+UNREADABLE: Final = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error,
+    BytesLengthException,
+)  # fmt: skip
+"""What pydicom and its values raise where a source holds something else than its VR says."""
 
 
 class Unreportable(Exception):

@@ -17,7 +17,7 @@ from pydicom.filewriter import write_data_element, write_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from dicom_node.report.objects import PRODUCT, Unreportable
+from dicom_node.report.objects import PRODUCT, UNREADABLE, Unreportable
 from dicom_node.report.uids import IMPLEMENTATION_CLASS_UID
 
 _PREAMBLE: Final = bytes(128) + b"DICM"
@@ -40,8 +40,8 @@ def encode(dataset: Dataset) -> bytes:
     charset = dataset.get("SpecificCharacterSet") or default_encoding
     try:
         return _PREAMBLE + _file_meta(dataset) + _dataset(dataset, charset)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error):
-        raise Unreportable("A value of the source cannot be written again.") from None
+    except UNREADABLE as error:
+        raise Unreportable("A value of the source cannot be written again.") from error
 
 
 def _file_meta(dataset: Dataset) -> bytes:

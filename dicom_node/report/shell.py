@@ -5,6 +5,7 @@ neither a wrong character set nor an odd value is repaired, lost or guessed at. 
 ASCII: it is valid in every character set that a source may declare.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
@@ -47,6 +48,7 @@ MAY_BE_EMPTY: Final = (
 
 _STUDY_TAGS: Final = frozenset(Tag(tag_for_keyword(word)) for word in STUDY_KEYWORDS)
 _SIGNS: Final = str.maketrans({"µ": "u", "–": "-", "−": "-", "≥": ">=", "≤": "<=", "×": "x"})
+_DT: Final = re.compile(r"[12][0-9]{7}([0-9]{2}){0,3}(\.[0-9]{1,6})?([+-][0-9]{4})?")
 _LONG_STRING: Final = 64
 _SHORT_STRING: Final = 16
 
@@ -158,13 +160,16 @@ def acquired_at(source: Dataset) -> str:
     Raises
     ------
     Unreportable
-        If the source has no date at all.
+        If the source has no readable date at all.
     """
-    if source.get("AcquisitionDateTime"):
-        return str(source.AcquisitionDateTime)
+    candidates = [source.get("AcquisitionDateTime")]
     for name in ("Acquisition", "Content", "Study"):
         if source.get(f"{name}Date"):
-            return f"{source[f'{name}Date'].value}{source.get(f'{name}Time') or ''}"
+            candidates.append(f"{source[f'{name}Date'].value}{source.get(f'{name}Time') or ''}")
+            candidates.append(source[f"{name}Date"].value)
+    for candidate in candidates:
+        if _DT.fullmatch(str(candidate or "").strip()):
+            return str(candidate).strip()
     raise Unreportable("The source does not say when the ECG was recorded (0008,002A).")
 
 

@@ -45,6 +45,16 @@ from dicom_node.report.shell import (
 
 COMPREHENSIVE_SR: Final = "1.2.840.10008.5.1.4.1.1.88.33"
 
+_DECIMALS: Final = {"ms": 1, "deg": 1, "{H.B.}/min": 1}
+_LINE: Final = (
+    ("heart_rate", "Heart rate", "/min"),
+    ("pr_interval", "PR", "ms"),
+    ("qrs_duration", "QRS", "ms"),
+    ("qt_interval", "QT", "ms"),
+    ("qtc_fridericia", "QTc (Fridericia)", "ms"),
+    ("qrs_axis", "QRS axis", "deg"),
+)
+
 _CONTAINS = RelationshipTypeValues.CONTAINS
 _PROPERTY = RelationshipTypeValues.HAS_PROPERTIES
 _MODIFIER = RelationshipTypeValues.HAS_CONCEPT_MOD
@@ -224,17 +234,37 @@ def _who(statement: Statement, finding: Finding | None) -> str:
 
 def _summary(result: Result) -> Iterator[ContentItem]:
     """TID 3719: what is said, what was not assessed, and what this report is not."""
-    lines = [*headline(result), *result.not_assessed, models_line(result), SAFETY_SENTENCE]
+    lines = [
+        *headline(result),
+        *_measured(result),
+        *result.not_assessed,
+        models_line(result),
+        SAFETY_SENTENCE,
+    ]
     yield _text(c.SUMMARY, "\n".join(lines))
     if result.overall in c.OVERALL:
         yield _code(c.OVERALL_FINDING, c.OVERALL[result.overall])
     yield _text(c.QUALITY_ASSESSMENT, _quality(result))
 
 
+def _measured(result: Result) -> Iterator[str]:
+    """Yield one line of measurements, for viewers that show a number without its name."""
+    quantities = dict(result.measurements.quantities())
+    shown = [
+        f"{label} {quantities[name].value:.0f} {unit}"
+        for name, label, unit in _LINE
+        if is_reported(name, quantities[name])
+    ]
+    if shown:
+        yield f"{', '.join(shown)}."
+
+
 def _quality(result: Result) -> str:
     quality = result.quality
     leads = [f"{lead}: {', '.join(why)}" for lead, why in quality.leads.items() if why]
-    return "; ".join([quality.verdict.value, *(r.value for r in quality.reasons), *leads])
+    return "; ".join(
+        [f"Signal quality: {quality.verdict}", *(r.value for r in quality.reasons), *leads]
+    )
 
 
 def _container(
@@ -262,7 +292,7 @@ def _num(
 ) -> ContentItem:
     return NumContentItem(
         name=c.coded(name),
-        value=float(f"{value:.6g}"),
+        value=round(float(value), _DECIMALS.get(unit, 4)),
         unit=c.coded(c.UNITS[unit]),
         relationship_type=relationship,
     )

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.report import concepts as c
 from dicom_node.report.annotated import DESCRIPTION
-from dicom_node.report.objects import Qualification, is_own
+from dicom_node.report.objects import UNREADABLE, Qualification, is_own
 from dicom_node.report.pdf import ENCAPSULATED_PDF
 from dicom_node.report.shell import MAY_BE_EMPTY, is_public
 from dicom_node.report.sr import COMPREHENSIVE_SR
@@ -33,7 +33,10 @@ def check(dataset: Dataset) -> tuple[str, ...]:
     rules = _RULES.get(sop_class_uid)
     if rules is None:
         return (f"SOP class {sop_class_uid or 'absent'} is none of a result object",)
-    return tuple(fault for rule in (*_COMMON, *rules) for fault in rule(dataset))
+    try:
+        return tuple(fault for rule in (*_COMMON, *rules) for fault in rule(dataset))
+    except UNREADABLE as error:
+        return (f"holds a value that cannot be read ({type(error).__name__})",)
 
 
 # What every result object keeps

@@ -172,7 +172,7 @@ def _range_faults(item: Values, named: set[int], groups: list[Dataset]) -> Itera
     kind = item.get("TemporalRangeType")
     if kind is None and not where:
         return
-    if kind not in TEMPORAL_RANGES or len(where) != 1:
+    if str(kind) not in TEMPORAL_RANGES or len(where) != 1:
         yield "needs one temporal range type and one way to say where"
     positions = _numbers(item.get("ReferencedSamplePositions"))
     if positions and len(named) != 1:

@@ -17,6 +17,7 @@ import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -187,6 +188,41 @@ def test_no_text_of_a_result_can_spoil_an_object(text: str, name: str, overall: 
     result = result_for(source, overall, findings=(odd,), statements=(said,), not_assessed=(text,))
     for made in objects(source, result).values():
         assert check(parse(made.data)) == made.faults == ()
+
+
+def _garbled(source: Dataset, where: int, tag_at: int, junk: bytes) -> None:
+    """Overwrite one value, somewhere in the object, as a broken cart might."""
+    places = [
+        source,
+        *source.WaveformSequence,
+        *source.WaveformSequence[0].ChannelDefinitionSequence,
+        *source.WaveformAnnotationSequence,
+    ]
+    item = places[where % len(places)]
+    elements = [e for e in list(item.values()) if e.VR != "SQ"]
+    element = elements[tag_at % len(elements)]
+    raw = RawDataElement(element.tag, element.VR, len(junk), junk, 0, False, True)  # noqa: FBT003 - pydicom's signature
+    item[element.tag] = raw
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom warns of each such value
+@given(
+    where=st.integers(0, 99),
+    tag_at=st.integers(0, 49),
+    junk=st.sampled_from((b"", b"-1", b"1\\2 ", b"9" * 20)) | st.binary(max_size=9),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_garbled_value_gives_good_objects_or_one_sentence(
+    where: int, tag_at: int, junk: bytes
+) -> None:
+    source = cart_file()
+    result = result_for(source)
+    _garbled(source, where, tag_at, junk)
+    try:
+        made = objects(source, result)
+    except Unreportable:
+        return
+    assert all(item.faults == () for item in made.values())
 
 
 # Determinism
@@ -416,6 +452,12 @@ def test_a_measurement_without_a_value_is_said_in_words_and_no_number_is_made_up
     assert "nan" not in content(report)
 
 
+def test_the_summary_reads_well_without_the_names_of_its_items() -> None:
+    report = parsed(cart_file())[Role.SR]
+    assert "Heart rate 61 /min, QRS 75 ms, QT 368 ms, QTc (Fridericia) 370 ms" in content(report)
+    assert "Signal quality: full" in content(report)
+
+
 def test_nothing_found_is_not_normal() -> None:
     source = cart_file()
     claimed = {"findings": (finding("normal"),), "statements": (statement("normal"),)}
@@ -578,6 +620,27 @@ def test_private_elements_are_dropped_at_every_depth() -> None:
     for made in objects(source).values():
         assert b"SECRET" not in made.data
         assert b"VENDOR" not in made.data
+
+
+def test_a_silent_scale_is_said_and_the_copy_still_made() -> None:
+    source = cart_file()
+    for channel in source.WaveformSequence[0].ChannelDefinitionSequence:
+        for keyword in ("ChannelBaseline", "ChannelSensitivityCorrectionFactor"):
+            del channel[keyword]
+        channel.pop("ChannelSampleSkew", None)
+        channel.pop("ChannelTimeSkew", None)
+    channel = parsed(source)[Role.ECG].WaveformSequence[0].ChannelDefinitionSequence[0]
+    assert channel.ChannelSensitivityCorrectionFactor == 1
+    assert channel.ChannelBaseline == 0
+
+
+def test_a_signature_of_the_original_does_not_stand_on_the_copy() -> None:
+    source = cart_file()
+    source.DigitalSignaturesSequence = [Dataset()]
+    source.MACParametersSequence = [Dataset()]
+    copy = parsed(source)[Role.ECG]
+    assert "DigitalSignaturesSequence" not in copy
+    assert "MACParametersSequence" not in copy
 
 
 def test_an_annotation_that_breaks_the_standard_is_left_out_and_that_is_said() -> None:
