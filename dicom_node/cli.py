@@ -244,7 +244,10 @@ def queue(
     """Show where every received object stands, and why; and what was refused."""
     from dicom_node import operate
 
-    view = operate.Queue.read(_settings(config), state or [], limit)
+    try:
+        view = operate.Queue.read(_settings(config), state or [], limit)
+    except ValueError as error:
+        raise Stop(str(error), USAGE) from None
     if as_json:
         for row in view.rows:
             _print_json({"kind": "object"} | row)

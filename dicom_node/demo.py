@@ -4,6 +4,7 @@ What it shows is the live path itself: the same processes, the same protocol, th
 """
 
 import multiprocessing
+import os
 import socket
 import tempfile
 import time
@@ -110,7 +111,7 @@ class _running:  # noqa: N801 - used as a verb
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._process = multiprocessing.get_context("spawn").Process(
-            target=node.serve, args=(settings,)
+            target=node.serve, args=(settings, os.getpid())
         )
 
     def __enter__(self) -> None:

@@ -101,10 +101,13 @@ class Supervisor:
     ----------
     settings
         The node's.
+    parent
+        Process id whose end also ends the node; None for a node of its own.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, parent: int | None = None) -> None:
         self._settings = settings
+        self._parent = parent
         roles: list[tuple[str, Callable[[int], None]]] = [
             ("receiver", self._receive),
             ("sender", self._send),
@@ -147,10 +150,14 @@ class Supervisor:
                 self._start(slot)
             while not self._shared.stopped():
                 self._watch()
+                self._shared.stopping.value |= self._orphaned()
             return self._stop()
 
     def _on_signal(self, _signum: int, _frame: object) -> None:
         self._shared.stopping.value = True
+
+    def _orphaned(self) -> bool:
+        return self._parent is not None and os.getppid() != self._parent
 
     # Watching
 
@@ -378,9 +385,9 @@ def _probe(what: str, host: str, port: int) -> None:
             ) from None
 
 
-def serve(settings: Settings) -> int:
-    """Run the node until it is told to stop; return the exit status."""
+def serve(settings: Settings, parent: int | None = None) -> int:
+    """Run the node until it is told to stop, or `parent` is gone; return the exit status."""
     logs.configure(settings.log)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    return Supervisor(settings).run()
+    return Supervisor(settings, parent).run()

@@ -207,9 +207,26 @@ def _source(data: bytes, recording: analysis.Recording, study: Study | None) -> 
     return _adopted(data, recording, study)
 
 
+def _host(into: Path) -> Dataset:
+    """Return the object whose patient and study are to be taken over.
+
+    Raises
+    ------
+    Unusable
+        If it is none, or names no study.
+    """
+    try:
+        host = dicom.parse(into.read_bytes())
+    except (OSError, analysis.Undecodable):
+        raise Unusable(f"{into} (--into) is no DICOM object that can be read.") from None
+    if "StudyInstanceUID" not in host:
+        raise Unusable(f"{into} (--into) names no study.")
+    return host
+
+
 def _adopted(data: bytes, recording: analysis.Recording, study: Study) -> Dataset:
     """Return the ECG as a General ECG object in the stated patient's study."""
-    host = Dataset() if study.into is None else dicom.parse(study.into.read_bytes())
+    host = Dataset() if study.into is None else _host(study.into)
     digest = hashlib.sha256(data).hexdigest()
     made = dicom.encode(
         recording.ecg,

@@ -54,12 +54,26 @@ class Queue:
 
     @classmethod
     def read(cls, settings: Settings, states: Sequence[str], limit: int) -> Self:
-        """Return the newest rows in these states, what was refused, and the counts."""
-        wanted = [State(state.upper()) for state in states if state.upper() in State.__members__]
+        """Return the newest rows in these states, what was refused, and the counts.
+
+        Without states, all rows; what was refused has none, and is left out where one is named.
+
+        Raises
+        ------
+        ValueError
+            If a state does not exist.
+        """
+        wanted = [_state(name) for name in states]
         with _ledger(settings) as ledger:
             rows = [_row(ledger, row) for row in ledger.rows(wanted, limit)]
-            trail = ledger.trail()
-            return cls(rows, _refusals(trail), ledger.counts())
+            refused = [] if wanted else _refusals(ledger.trail())
+            return cls(rows, refused, ledger.counts())
+
+
+def _state(name: str) -> State:
+    if name.upper() not in State.__members__:
+        raise ValueError(f"There is no state {name}; the states are {', '.join(State)}.")
+    return State(name.upper())
 
 
 def _row(ledger: Ledger, row: dict[str, Any]) -> dict[str, Any]:

@@ -241,10 +241,11 @@ class Receiver:
     def _unwanted(self, event: evt.Event) -> Refusal | None:
         request = event.request
         uids = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
-        if uids[0] != event.context.abstract_syntax or not all(map(_fits, uids)):
+        data = request.DataSet.getvalue()
+        if uids[0] != event.context.abstract_syntax or not all(map(_fits, uids)) or not data:
             return Refusal.MISMATCH
         implicit = event.context.transfer_syntax == ImplicitVRLittleEndian
-        stated = identity(request.DataSet.getvalue(), implicit=implicit)
+        stated = identity(data, implicit=implicit)
         if stated is not None and stated != uids:
             return Refusal.MISMATCH
         return Refusal.OUT_OF_RESOURCES if disk_is_low(self._storage) else None

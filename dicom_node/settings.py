@@ -183,7 +183,7 @@ class Ops(Section):
     """The management port: health, readiness, metrics. Not the clinical port."""
 
     host: str = "127.0.0.1"
-    port: Port = 8042
+    port: Port = 8104
 
 
 class Log(Section):

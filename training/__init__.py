@@ -1,0 +1,1 @@
+"""Learning: from ECGs and labels to model packages; the outermost layer."""

@@ -1,0 +1,298 @@
+"""The ONNX model package: a graph, its card, and the answers it must give.
+
+One file holds the network, the card (:class:`analysis.card.Card`) and a self-test: ECGs as
+recorded, in mV, with the probabilities expected of them. The self-test runs whenever a package
+is loaded, through the recipe and the runtime, so that a changed filter, unit or lead order is
+found like a changed weight. A package that fails any check is refused with a reason.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from scipy.special import expit, softmax
+
+from analysis.card import Activation, Card
+from analysis.ecg import ECG, Lead, Signal
+from analysis.errors import ModelReason, ModelRejected
+from analysis.recipe import exactly, strict_json
+from analysis.result import ModelIdentity
+from analysis.standardise import standardise
+from analysis.vetting import MAX_BYTES, bound_sizes, too_large, vet
+
+CARD_KEY: Final = "sinusnode.card"
+SELF_TEST_KEY: Final = "sinusnode.self_test"
+TOLERANCE: Final = 1e-4
+"""Largest difference in probability between this machine and the one that packed the model."""
+SHIPPED: Final = "twelve-lead.onnx"
+
+_MAX_METADATA = 8 * 2**20
+_MAX_CASES = 16
+_MAX_SAMPLES = 2**20
+_BATCH = 32
+
+Probabilities = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """A package that passed every check; made by :func:`load_model`."""
+
+    card: Card
+    identity: ModelIdentity
+    _session: onnxruntime.InferenceSession = field(repr=False)
+
+    def probabilities(self, batch: Signal) -> Probabilities:
+        """Return the probability of each label, ``(n, labels)``.
+
+        Parameters
+        ----------
+        batch
+            ``(n, leads, samples)``, float32, in the form of ``card.recipe``.
+
+        Raises
+        ------
+        ValueError
+            If the batch has another shape or type.
+        """
+        wanted = (len(self.card.recipe.leads), self.card.recipe.samples)
+        if batch.dtype != np.float32 or batch.shape != (len(batch), *wanted):
+            raise ValueError(f"the model reads float32 (n, {wanted[0]}, {wanted[1]})")
+        parts = [
+            self._session.run([self.card.output], {self.card.input: batch[at : at + _BATCH]})[0]
+            for at in range(0, len(batch), _BATCH)
+        ]
+        outputs = np.concatenate([*parts, np.empty((0, len(self.card.labels)))])
+        return np.asarray(_ACTIVATIONS[self.card.activation](outputs.astype(np.float64)))
+
+
+_ACTIVATIONS: Mapping[Activation, Any] = {
+    Activation.NONE: np.asarray,
+    Activation.SIGMOID: expit,
+    Activation.SOFTMAX: partial(softmax, axis=1),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Case:
+    """One ECG of the self-test, with the answers expected."""
+
+    leads: tuple[str, ...]
+    sampling_frequency: float
+    signal: str
+    """Base64 of little-endian float32, ``(leads, samples)``, mV."""
+    probabilities: tuple[tuple[float, ...], ...]
+    """``(windows, labels)``."""
+
+    @classmethod
+    def of(cls, ecg: ECG, probabilities: Probabilities) -> Self:
+        return cls(
+            leads=tuple(ecg.leads),
+            sampling_frequency=ecg.sampling_frequency,
+            signal=base64.b64encode(ecg.signal.astype("<f4").tobytes()).decode(),
+            probabilities=tuple(map(tuple, probabilities.tolist())),
+        )
+
+    def ecg(self) -> ECG:
+        samples = np.frombuffer(base64.b64decode(self.signal, validate=True), "<f4")
+        if not 0 < samples.size <= _MAX_SAMPLES:
+            raise ValueError("an ECG of the self-test is empty or too long")
+        return ECG(
+            signal=samples.reshape(len(self.leads), -1),
+            leads=tuple(Lead(lead) for lead in self.leads),
+            sampling_frequency=self.sampling_frequency,
+        )
+
+
+def load_model(source: Path | str | bytes | None = None) -> Model:
+    """Return the model of a package, after every check and its self-test.
+
+    Parameters
+    ----------
+    source
+        Path or bytes of the package; None for the shipped 12-lead model.
+
+    Raises
+    ------
+    ModelRejected
+        If it is no valid package; ``reason`` says which check failed.
+    """
+    content = source if isinstance(source, bytes) else _read(source)
+    proto = vet(content)
+    metadata = _metadata(proto)
+    model = _open(content, proto, _card(metadata))
+    _self_test(model, metadata)
+    return model
+
+
+def pack(content: bytes, card: Card, self_test: Sequence[ECG]) -> bytes:
+    """Return the ONNX model as a package with this card and self-test.
+
+    Parameters
+    ----------
+    content
+        An ONNX file; other metadata in it is kept, an earlier card replaced.
+    card
+        The model's card.
+    self_test
+        ECGs that may be published; the answers expected are those the graph gives now.
+
+    Raises
+    ------
+    ModelRejected
+        If the package would be refused by :func:`load_model`.
+    """
+    proto = vet(content)
+    model = _open(content, proto, card)
+    cases = [_Case.of(ecg, _answers(model, ecg)) for ecg in self_test]
+    kept = {item.key: item.value for item in proto.metadata_props}
+    onnx.helper.set_model_props(
+        proto,
+        kept | {CARD_KEY: card.to_json(), SELF_TEST_KEY: json.dumps(list(map(asdict, cases)))},
+    )
+    packed: bytes = proto.SerializeToString(deterministic=True)
+    load_model(packed)
+    return packed
+
+
+def _read(source: Path | str | None) -> bytes:
+    if source is None:
+        return resources.files("analysis").joinpath("models", SHIPPED).read_bytes()
+    path = Path(source)
+    try:
+        if not path.is_file():
+            raise ModelRejected(ModelReason.UNREADABLE, f"There is no file {path.name!r}.")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise too_large(size)
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ModelRejected(
+            ModelReason.UNREADABLE, f"{path.name!r} cannot be read: {error.strerror}."
+        ) from None
+
+
+def _metadata(proto: Any) -> Mapping[str, str]:
+    keys = [item.key for item in proto.metadata_props]
+    if CARD_KEY not in keys:
+        raise ModelRejected(
+            ModelReason.NO_CARD, f"The model has no card: metadata key {CARD_KEY!r} is absent."
+        )
+    if len(set(keys)) != len(keys):
+        raise ModelRejected(ModelReason.INVALID_CARD, "A metadata key stands twice.")
+    if sum(len(item.value) for item in proto.metadata_props) > _MAX_METADATA:
+        raise ModelRejected(ModelReason.TOO_LARGE, "Its metadata is too large.")
+    return {item.key: item.value for item in proto.metadata_props}
+
+
+def _card(metadata: Mapping[str, str]) -> Card:
+    try:
+        return Card.from_json(metadata[CARD_KEY])
+    except ValueError as error:
+        raise ModelRejected(ModelReason.INVALID_CARD, f"The card is not valid: {error}.") from None
+
+
+def _open(content: bytes, proto: Any, card: Card) -> Model:
+    """Return the model in a runtime, once its graph fits its card."""
+    _check_ends(proto.graph, card)
+    bound_sizes(proto)
+    try:
+        session = _session(content)
+    except Exception:  # noqa: BLE001 - the runtime's classes of error share no public parent
+        raise ModelRejected(
+            ModelReason.UNREADABLE, "The runtime does not accept the graph."
+        ) from None
+    identity = ModelIdentity(
+        name=card.name, version=card.version, digest=sha256(content).hexdigest()
+    )
+    return Model(card=card, identity=identity, _session=session)
+
+
+def _session(content: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _check_ends(graph: Any, card: Card) -> None:
+    """Refuse a graph whose one input and one output are not what the card says."""
+    weights = {item.name for item in graph.initializer}
+    inputs = [item for item in graph.input if item.name not in weights]
+    recipe = card.recipe
+    wanted_in = [None, len(recipe.leads), recipe.samples]
+    if [item.name for item in inputs] != [card.input] or _shape(inputs[0]) != wanted_in:
+        raise ModelRejected(
+            ModelReason.WRONG_SHAPE,
+            f"The input must be {card.input!r}, float32 (batch, {wanted_in[1]}, {wanted_in[2]})"
+            " with a free batch.",
+        )
+    if [item.name for item in graph.output] != [card.output]:
+        raise ModelRejected(ModelReason.WRONG_SHAPE, f"The output must be {card.output!r}.")
+
+
+def _shape(value: Any) -> list[int | None] | None:
+    """Return the sizes, None for a free one; None where it is no float32 tensor."""
+    tensor = value.type.tensor_type
+    if tensor.elem_type != onnx.TensorProto.FLOAT:
+        return None
+    return [item.dim_value if item.HasField("dim_value") else None for item in tensor.shape.dim]
+
+
+def _self_test(model: Model, metadata: Mapping[str, str]) -> None:
+    try:
+        cases = [_Case(**exactly(_Case, item)) for item in _cases(metadata)]
+        expected = [np.array(case.probabilities, dtype=np.float64) for case in cases]
+        answers = [_answers(model, case.ecg()) for case in cases]
+    except (ValueError, TypeError) as error:
+        raise ModelRejected(
+            ModelReason.SELF_TEST_FAILED, f"The self-test cannot be read: {error}."
+        ) from None
+    for answer, wanted in zip(answers, expected, strict=True):
+        if answer.shape != wanted.shape or not (abs(answer - wanted) <= TOLERANCE).all():
+            raise ModelRejected(
+                ModelReason.SELF_TEST_FAILED,
+                "The model does not give the answers that it was packed with.",
+            )
+
+
+def _cases(metadata: Mapping[str, str]) -> list[Any]:
+    cases = strict_json(metadata.get(SELF_TEST_KEY, "[]"))
+    if not isinstance(cases, list) or not 0 < len(cases) <= _MAX_CASES:
+        raise ValueError(f"it needs 1 to {_MAX_CASES} ECGs")
+    return cases
+
+
+def _answers(model: Model, ecg: ECG) -> Probabilities:
+    """Return the probabilities of each window, once alone and once in one batch."""
+    standard = standardise(ecg, model.card.recipe)
+    if standard.unusable:
+        raise ValueError(f"an ECG of the self-test does not fit the recipe: {standard.unusable}")
+    windows = np.repeat(standard.windows, 2, axis=0)
+    try:
+        together = model.probabilities(windows)[::2]
+        alone = np.concatenate([model.probabilities(window[None]) for window in standard.windows])
+    except Exception:  # noqa: BLE001 - as in _open
+        raise ModelRejected(ModelReason.WRONG_SHAPE, "The graph does not run.") from None
+    if together.shape != (len(standard.windows), len(model.card.labels)):
+        raise ModelRejected(
+            ModelReason.WRONG_SHAPE, f"The output must be (batch, {len(model.card.labels)})."
+        )
+    if not ((together >= 0) & (together <= 1)).all():
+        raise ModelRejected(ModelReason.NOT_FINITE, "An output is no probability.")
+    if not (abs(together - alone) <= TOLERANCE).all():
+        raise ModelRejected(ModelReason.WRONG_SHAPE, "One ECG of a batch changes another.")
+    return together
