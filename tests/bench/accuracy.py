@@ -1,0 +1,441 @@
+"""Print how accurate quality, beats, fiducials and measurements are, and how long they take.
+
+    python tests/bench/accuracy.py > tables.md
+
+It reads ../shared/data (or SINUSNODE_SHARED). LUDB is scored within the annotated span only,
+with a matching window of 150 ms; constants were fitted on the records of the first column, so
+read the second. Reference global intervals run from the second-earliest onset to the
+second-latest offset of the cardiologists' marks per lead.
+"""
+
+import csv
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+import wfdb
+from pydicom.data import get_testdata_file
+from scipy.stats import rankdata
+
+from analysis.beats import detect, prepare
+from analysis.ecg import ECG, STANDARD_12, Lead
+from analysis.measure import measure
+from analysis.quality import assess, likeness
+from analysis.result import FIDUCIAL_KINDS, Measurements, Verdict
+from analysis.synthetic import Kind, simulate
+
+Array = npt.NDArray[np.float64]
+
+DATA = (
+    Path(os.environ.get("SINUSNODE_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+    / "data"
+)
+WINDOW = 0.150  # s
+WAVES = {"p": 0, "N": 3, "t": 6}
+BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
+INTERVALS = ("p_duration", "pr_interval", "qrs_duration", "qt_interval")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a Markdown table."""
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def spread(errors: npt.ArrayLike) -> str:
+    """Return mean ± standard deviation and the number of errors."""
+    values = np.asarray(errors, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    return f"{values.mean():+.1f} ± {values.std():.1f} ({values.size})"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share with its 95 % Wilson interval."""
+    share, z = part / whole, 1.96
+    centre = (share + z * z / 2 / whole) / (1 + z * z / whole)
+    half = z * np.sqrt(share * (1 - share) / whole + (z / 2 / whole) ** 2) / (1 + z * z / whole)
+    return f"{100 * share:.2f} % ({100 * (centre - half):.2f}–{100 * (centre + half):.2f})"
+
+
+def read(path: Path) -> ECG:
+    """Return a WFDB record."""
+    samples, header = wfdb.rdsamp(str(path))
+    leads = [Lead.parse(name) for name in header["sig_name"]]
+    return ECG(
+        signal=samples.T,
+        leads=tuple(lead for lead in leads if lead),
+        sampling_frequency=header["fs"],
+    )
+
+
+def pairs(reference: Array, found: Array, window: float) -> list[tuple[int, int]]:
+    """Return the indices of each reference mark and the nearest free mark within the window."""
+    matched: list[tuple[int, int]] = []
+    free = np.ones(found.size, np.bool_)
+    for index, mark in enumerate(reference):
+        distance = np.where(free, np.abs(found - mark), np.inf)
+        if distance.size and distance.min() <= window:
+            nearest = int(distance.argmin())
+            free[nearest] = False
+            matched.append((index, nearest))
+    return matched
+
+
+@dataclass
+class Count:
+    """Found, missed and false marks, and the errors of those found."""
+
+    found: int = 0
+    missed: int = 0
+    false: int = 0
+
+    def add(self, reference: Array, marks: Array, window: float) -> list[tuple[int, int]]:
+        """Count, and return the pairs."""
+        matched = pairs(reference, marks, window)
+        self.found += len(matched)
+        self.missed += len(reference) - len(matched)
+        self.false += len(marks) - len(matched)
+        return matched
+
+    @property
+    def sensitivity(self) -> str:
+        """Of the reference marks."""
+        return percent(self.found, self.found + self.missed)
+
+    @property
+    def predictive(self) -> str:
+        """Of the marks found."""
+        return percent(self.found, self.found + self.false)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of the two."""
+        return 2 * self.found / (2 * self.found + self.missed + self.false)
+
+
+# --- LUDB ------------------------------------------------------------------------------------
+
+
+def annotated(record: Path, lead: Lead) -> dict[str, Array]:
+    """Return the waves of a lead by symbol, each ``(waves, 3)``: onset, peak, offset."""
+    marks = wfdb.rdann(str(record), lead.lower())
+    rows: dict[str, list[list[float]]] = {symbol: [] for symbol in WAVES}
+    symbols, samples = list(marks.symbol), marks.sample.astype(float)
+    for index, symbol in enumerate(symbols):
+        if symbol in WAVES:
+            begins = index > 0 and symbols[index - 1] == "("
+            ends = index + 1 < len(symbols) and symbols[index + 1] == ")"
+            rows[symbol].append([
+                samples[index - 1] if begins else np.nan,
+                samples[index],
+                samples[index + 1] if ends else np.nan,
+            ])  # fmt: skip
+    return {symbol: np.array(waves).reshape(-1, 3) for symbol, waves in rows.items()}
+
+
+def marks_of(measured: Measurements, lead: str, first: int) -> Array:
+    """Return ``(beats, 3)``: onset, peak, offset of one wave."""
+    kinds = FIDUCIAL_KINDS[first : first + 3]
+    return np.stack([measured.fiducials[lead][kind] for kind in kinds], axis=1)
+
+
+def ludb_records() -> Iterator[tuple[ECG, dict[Lead, dict[str, Array]], str]]:
+    """Yield each record with its marks and the half it belongs to."""
+    folder = DATA / "ludb" / "data"
+    names = sorted((path.stem for path in folder.glob("*.hea")), key=int)
+    for index, name in enumerate(names):
+        ecg = read(folder / name)
+        marks = {lead: annotated(folder / name, lead) for lead in ecg.leads}
+        yield ecg, marks, ("fitted", "held out")[index % 2]
+
+
+@dataclass
+class Delineation:
+    """All that LUDB tells of one half."""
+
+    counts: dict[str, Count]
+    errors: dict[str, list[float]]
+    intervals: dict[str, list[float]]
+    one_lead: Count
+
+    @classmethod
+    def empty(cls) -> "Delineation":
+        """Return nothing counted yet."""
+        return cls(
+            {wave: Count() for wave in WAVES},
+            {kind: [] for kind in FIDUCIAL_KINDS},
+            {name: [] for name in INTERVALS},
+            Count(),
+        )
+
+    def add(self, ecg: ECG, marks: dict[Lead, dict[str, Array]]) -> None:
+        """Score one record."""
+        measured = measure(ecg)
+        to_ms = 1000 / ecg.sampling_frequency
+        for lead, waves in marks.items():
+            self._add_lead(measured, lead, waves, to_ms)
+            alone = measure(ecg.select([lead])).r_peaks
+            self.one_lead.add(*within(waves["N"][:, 1], alone, waves), WINDOW * 1000 / to_ms)
+        reference = global_intervals(marks)
+        for name in INTERVALS:
+            value = getattr(measured, name).value
+            if value is not None:
+                self.intervals[name].append(value - reference[name] * to_ms)
+
+    def _add_lead(
+        self, measured: Measurements, lead: Lead, waves: dict[str, Array], to_ms: float
+    ) -> None:
+        for wave, first in WAVES.items():
+            found = marks_of(measured, lead, first)
+            found = found[inside(found[:, 1], waves, 75 if wave == "N" else 25)]
+            reference = waves[wave]
+            matched = self.counts[wave].add(reference[:, 1], found[:, 1], WINDOW * 1000 / to_ms)
+            for true, mark in matched:
+                for column in range(3):
+                    error = (found[mark, column] - reference[true, column]) * to_ms
+                    self.errors[FIDUCIAL_KINDS[first + column]].append(error)
+
+
+def inside(marks: Array, waves: dict[str, Array], margin: int) -> npt.NDArray[np.bool_]:
+    """Return which marks lie within the annotated span of a lead, give or take a margin."""
+    every = np.concatenate([wave[:, 1] for wave in waves.values()])
+    within_span: npt.NDArray[np.bool_] = (marks >= every.min() - margin) & (
+        marks <= every.max() + margin
+    )
+    return within_span
+
+
+def within(reference: Array, marks: Array, waves: dict[str, Array]) -> tuple[Array, Array]:
+    """Return both, the marks only within the annotated span."""
+    return reference, marks[inside(marks, waves, 75)]
+
+
+def global_intervals(marks: dict[Lead, dict[str, Array]]) -> dict[str, float]:
+    """Return the median over beats of the reference intervals, in samples."""
+    beats = next(iter(marks.values()))["N"][:, 1]
+    rows = [_global_marks(marks, beat) for beat in beats]
+    p_on, p_off, on, off, t_off = np.array(rows).reshape(-1, 5).T
+    spans = (p_off - p_on, on - p_on, off - on, t_off - on)
+    return {
+        name: float(np.nanmedian(span)) if np.isfinite(span).any() else np.nan
+        for name, span in zip(INTERVALS, spans, strict=True)
+    }
+
+
+def _global_marks(marks: dict[Lead, dict[str, Array]], beat: float) -> list[float]:
+    near = {
+        "p": [_nearest(waves["p"], beat, -250, 0) for waves in marks.values()],
+        "N": [_nearest(waves["N"], beat, -60, 60) for waves in marks.values()],
+        "t": [_nearest(waves["t"], beat, 0, 350) for waves in marks.values()],
+    }
+    p_wave, qrs, t_wave = (np.array(near[wave]) for wave in WAVES)
+    return [
+        _second(p_wave[:, 0]), -_second(-p_wave[:, 2]),
+        _second(qrs[:, 0]), -_second(-qrs[:, 2]), -_second(-t_wave[:, 2]),
+    ]  # fmt: skip
+
+
+def _nearest(waves: Array, beat: float, first: float, last: float) -> Array:
+    distance = waves[:, 1] - beat
+    chosen = waves[(distance > first) & (distance < last)]
+    if not len(chosen):
+        return np.full(3, np.nan)
+    nearest: Array = chosen[np.argmin(np.abs(chosen[:, 1] - beat))]
+    return nearest
+
+
+def _second(values: Array) -> float:
+    known = np.sort(values[np.isfinite(values)])
+    return float(known[1]) if known.size > 2 else np.nan
+
+
+def ludb() -> None:
+    """Print detection, marks and intervals against the cardiologists of LUDB."""
+    halves = {"fitted": Delineation.empty(), "held out": Delineation.empty()}
+    verdicts = []
+    for ecg, marks, half in ludb_records():
+        halves[half].add(ecg, marks)
+        verdicts.append(assess(ecg).verdict)
+    print("## LUDB: 140 records, 12 leads, 500 Hz\n")
+    names = {
+        "p": "P", "N": "QRS, all leads together", "t": "T", "alone": "QRS, each lead alone",
+    }  # fmt: skip
+    rows = [
+        [half, names[wave], count.sensitivity, count.predictive, f"{count.f1:.4f}"]
+        for half, result in halves.items()
+        for wave, count in (result.counts | {"alone": result.one_lead}).items()
+    ]
+    table(["records", "wave", "sensitivity", "PPV", "F1"], rows)
+    print("Error per beat and lead, ms, mean ± SD (n):\n")
+    table(
+        ["mark", *halves],
+        [
+            [kind, *(spread(result.errors[kind]) for result in halves.values())]
+            for kind in FIDUCIAL_KINDS
+        ],
+    )
+    print("Error of global intervals per record, ms, mean ± SD (n):\n")
+    table(
+        ["interval", *halves],
+        [
+            [name, *(spread(result.intervals[name]) for result in halves.values())]
+            for name in INTERVALS
+        ],
+    )
+    print_verdicts("LUDB", verdicts)
+
+
+# --- MIT-BIH ---------------------------------------------------------------------------------
+
+
+def mit_bih() -> None:
+    """Print QRS detection on the DS1 half of the MIT-BIH Arrhythmia Database."""
+    print("## MIT-BIH DS1: 22 records of 30 min, 360 Hz, ventricular flutter excluded\n")
+    rows = []
+    for name, chosen in (("both leads", [0, 1]), ("first lead", [0]), ("second lead", [1])):
+        count = Count()
+        for path in sorted((DATA / "mitdb_ds1").glob("*.hea")):
+            count.add(*mit_marks(path.with_suffix(""), chosen), WINDOW * 360)
+        rows.append([name, count.sensitivity, count.predictive])
+    table(["leads", "sensitivity", "PPV"], rows)
+
+
+def mit_marks(record: Path, chosen: list[int]) -> tuple[Array, Array]:
+    """Return the reference beats and those found, outside of ventricular flutter."""
+    samples, header = wfdb.rdsamp(str(record))
+    marks = wfdb.rdann(str(record), "atr")
+    symbols = np.array(marks.symbol)
+    ecg = ECG(
+        signal=samples.T[chosen],
+        leads=(Lead.MLII, Lead.V1)[: len(chosen)],
+        sampling_frequency=header["fs"],
+    )
+    prepared = prepare(ecg)
+    found = detect(prepared).r_peaks * (ecg.sampling_frequency / prepared.sampling_frequency)
+    beats = marks.sample[np.isin(symbols, list(BEAT_SYMBOLS))].astype(float)
+    for first, last in zip(marks.sample[symbols == "["], marks.sample[symbols == "]"], strict=True):
+        beats, found = (each[(each < first - 54) | (each > last + 54)] for each in (beats, found))
+    return beats, found
+
+
+# --- quality ---------------------------------------------------------------------------------
+
+
+def print_verdicts(name: str, verdicts: list[Verdict]) -> None:
+    """Print the share of each verdict."""
+    parts = (f"{verdict} {percent(verdicts.count(verdict), len(verdicts))}" for verdict in Verdict)
+    print(f"Quality verdicts, {name}: {'; '.join(parts)}\n")
+
+
+def multisource() -> None:
+    """Print how often clinical twelve-lead records are kept out."""
+    print("## multisource12: clinical records of six sources\n")
+    with (DATA / "multisource12" / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    print_verdicts(
+        "multisource12",
+        [assess(read(DATA / "multisource12" / row["file"])).verdict for row in rows],
+    )
+
+
+def noisy() -> None:
+    """Print how well noisy single-lead recordings are told from the others."""
+    print("## CinC 2017 (validation part): noisy (~) against normal, AF and other\n")
+    folder = DATA / "cinc2017_validation"
+    with (folder / "REFERENCE.csv").open() as file:
+        labels = {row[0]: row[1] == "~" for row in csv.reader(file)}
+    scores, flagged = [], []
+    for name in labels:
+        samples, header = wfdb.rdsamp(str(folder / name))
+        ecg = ECG(signal=samples.T[:1], leads=(Lead.I,), sampling_frequency=header["fs"])
+        prepared = prepare(ecg)
+        scores.append(likeness(prepared, detect(prepared))[0])
+        flagged.append(assess(ecg, expected=ecg.leads).verdict is Verdict.NON_DIAGNOSTIC)
+    noise = np.array(list(labels.values()))
+    ranks = rankdata(-np.array(scores))
+    area = (ranks[noise].sum() - noise.sum() * (noise.sum() + 1) / 2) / (
+        noise.sum() * (~noise).sum()
+    )
+    refused = np.array(flagged)
+    print(f"AUROC of the likeness of beats: {area:.3f}. ", end="")
+    print(
+        f"Non-diagnostic: {percent(int(refused[noise].sum()), int(noise.sum()))} of noisy, ", end=""
+    )
+    print(f"{percent(int(refused[~noise].sum()), int((~noise).sum()))} of the others.\n")
+
+
+# --- known truths ----------------------------------------------------------------------------
+
+
+def cart() -> None:
+    """Print ours beside the values that the cart wrote into pydicom's waveform_ecg.dcm."""
+    dataset = pydicom.dcmread(str(get_testdata_file("waveform_ecg.dcm")))
+    ecg = ECG(
+        signal=dataset.waveform_array(0).T / 1000,
+        leads=STANDARD_12,
+        sampling_frequency=float(dataset.WaveformSequence[0].SamplingFrequency),
+    )
+    ours = measure(ecg)
+    theirs = {
+        "rr_interval": 982, "pr_interval": 161, "qrs_duration": 75, "qt_interval": 368,
+        "p_axis": 74, "qrs_axis": 52, "t_axis": 57,
+    }  # fmt: skip
+    print("## The cart's own values in pydicom's waveform_ecg.dcm\n")
+    table(
+        ["", "cart", "ours"],
+        [[name, str(value), f"{getattr(ours, name).value:.1f}"] for name, value in theirs.items()],
+    )
+
+
+def synthetic() -> None:
+    """Print the largest error over kinds and seeds."""
+    print("## Generated ECGs of known intervals, 500 Hz: greatest error, ms\n")
+    rows = []
+    for noise in (0.0, 0.02):
+        worst = dict.fromkeys(INTERVALS, 0.0)
+        for kind in set(Kind) - {Kind.NOISE}:
+            for seed in range(5):
+                made = simulate(kind, noise=noise, seed=seed)
+                ours = measure(made.ecg)
+                for name in set(INTERVALS) & set(made.truth):
+                    error = abs(getattr(ours, name).value - made.truth[name])
+                    worst[name] = max(worst[name], error)
+        rows.append([f"{noise} mV", *(f"{worst[name]:.1f}" for name in INTERVALS)])
+    table(["noise", *INTERVALS], rows)
+
+
+def speed() -> None:
+    """Print processor time per ECG, best of many, on one thread."""
+    ecg = simulate(Kind.SINUS).ecg
+    rows = []
+    for name, work in (("assess", assess), ("measure (its own quality gate included)", measure)):
+        taken = []
+        for _ in range(60):
+            start = time.process_time()
+            work(ecg)
+            taken.append(time.process_time() - start)
+        rows.append([name, f"{1000 * min(taken):.1f}", f"{1000 * float(np.median(taken)):.1f}"])
+    print("## Time, 12 leads, 10 s, 500 Hz, one core: ms of processor time\n")
+    table(["", "best", "median"], rows)
+
+
+def main() -> None:
+    """Print every table."""
+    parts: list[Any] = [cart, synthetic, ludb, mit_bih, multisource, noisy, speed]
+    for part in parts:
+        part()
+
+
+if __name__ == "__main__":
+    main()
