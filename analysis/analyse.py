@@ -7,10 +7,10 @@ from typing import Literal
 
 from analysis import criteria, statements
 from analysis.classify import classify
-from analysis.ecg import ECG, Patient, Recording
-from analysis.measure import measure
+from analysis.ecg import ECG, STANDARD_12, Patient, Recording
+from analysis.measure import of_examined
 from analysis.model import Model, load_model
-from analysis.quality import assess
+from analysis.quality import examine
 from analysis.result import Finding, Result
 
 ALGORITHM_REVISION = "1"
@@ -55,8 +55,9 @@ def analyse(
     recording = Recording(ecg=x, format="ECG") if isinstance(x, ECG) else x
     who = recording.patient if patient is None else patient
     chosen = _models(models)
-    quality = assess(recording.ecg)
-    measurements = measure(recording.ecg, who)
+    examined = examine(recording.ecg, expected=STANDARD_12)
+    quality = examined.quality
+    measurements = of_examined(recording.ecg, examined)
     formula = (options or Options()).qtc_formula
     case = criteria.Case(
         measurements=measurements,

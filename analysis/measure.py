@@ -36,7 +36,11 @@ def measure(ecg: ECG, patient: Patient | None = None) -> Measurements:  # noqa: 
     patient
         For values that depend on age or sex; none of the present ones does.
     """
-    examined = examine(ecg, expected=ecg.leads)
+    return of_examined(ecg, examine(ecg, expected=ecg.leads))
+
+
+def of_examined(ecg: ECG, examined: Assessed) -> Measurements:
+    """Return the measurements of an ECG whose quality has been examined already."""
     beats = examined.beats if examined.prepared and examined.beats else NO_BEATS
     found = delineate(examined.prepared, beats) if examined.prepared else None
     rate = examined.prepared.sampling_frequency if examined.prepared else np.nan

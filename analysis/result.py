@@ -75,7 +75,7 @@ class Measurements:
     qrs_axis: Quantity
     t_axis: Quantity
     rr_variability: Quantity
-    """Standard deviation of successive RR differences over the mean RR, unit ``1``."""
+    """RMSSD (root mean square of successive RR differences) over the mean RR, unit ``1``."""
     r_peaks: Marks
     """``(beats,)``, 0-based samples at the ECG's rate: the rows of every fiducial array."""
     fiducials: Mapping[str, Mapping[str, Marks]]

@@ -5,6 +5,7 @@ What it shows is the live path itself: the same processes, the same protocol, th
 
 import multiprocessing
 import os
+import random
 import socket
 import tempfile
 import time
@@ -37,6 +38,7 @@ from dicom_node.settings import Destination, Dicom, Log, Ops, Settings, Storage
 
 RESULTS = Path("demo-results")
 _OBJECTS = 3
+_LISTENING_PORTS = range(20_000, 32_000)  # below those that systems give to callers
 _PATIENCE = 120.0  # seconds
 _SETTLED = (State.DELIVERED, State.COMMITTED, State.QUARANTINED, State.FAILED)
 
@@ -99,10 +101,15 @@ def _settings(data: Path) -> Settings:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that was free a moment ago, and that no outgoing connection takes."""
+    for port in random.SystemRandom().sample(_LISTENING_PORTS, k=100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise scu.Unreachable("no port of the loopback interface is free")
 
 
 class _running:  # noqa: N801 - used as a verb

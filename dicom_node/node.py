@@ -162,7 +162,7 @@ class Supervisor:
     # Watching
 
     def _start(self, slot: int) -> None:
-        self._shared.beat(slot)
+        self._shared.beats[slot] = 0.0
         self._shared.busy[slot] = 0.0
         process = _FORK.Process(
             target=self._child, args=(slot,), name=f"sinusnode-{self._names[slot]}"
@@ -223,12 +223,17 @@ class Supervisor:
         return 0
 
     def _silent(self) -> list[str]:
+        """Return the processes that do not answer yet or any more; one worker is enough."""
         now = time.monotonic()
-        return [
+        silent = [
             name
             for slot, name in enumerate(self._names)
             if now - self._shared.beats[slot] > _SILENT and not self._shared.busy[slot]
         ]
+        workers = [name for name in silent if name.startswith("worker")]
+        if len(workers) < self._settings.work.workers:
+            return [name for name in silent if name not in workers]
+        return silent
 
     # Children
 

@@ -54,7 +54,8 @@ def run(settings: Settings, owner: str, signals: Signals) -> None:
         destinations=tuple(item.name for item in settings.destinations),
         clock=time.time,
     )
-    _warm(pipeline, Plan.of(settings, models=store.current()))
+    while not signals.stopping() and not _warm(pipeline, Plan.of(settings, models=store.current())):
+        time.sleep(1.0)  # without a sign of life: the node is not ready, what comes waits
     while not signals.stopping():
         now = time.time()
         lease = ledger.lease(owner, now, now + 2 * settings.work.wall_time)
@@ -67,12 +68,14 @@ def run(settings: Settings, owner: str, signals: Signals) -> None:
         signals.reported()
 
 
-def _warm(pipeline: Pipeline, plan: Plan) -> None:
-    """Load the models that speak now and rehearse, before the first ECG comes."""
+def _warm(pipeline: Pipeline, plan: Plan) -> bool:
+    """Load the models that speak now and rehearse; return whether there are such."""
     try:
         rehearse([pipeline.model(digest) for digest in plan.models], plan)
     except ModelRejected as error:
         log.error("model_refused", reason=error.reason)  # noqa: TRY400 - no trace
+        return False
+    return True
 
 
 def attempt(pipeline: Pipeline, lease: Lease, limits: Work) -> None:

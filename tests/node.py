@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from dicom_node import settings as settings_module
+from dicom_node.demo import free_port
 from dicom_node.ledger import Ledger, State
 from dicom_node.scu import Address
 from dicom_node.settings import Settings
@@ -22,13 +22,6 @@ from dicom_node.spool import Spool
 
 SETTLED = {State.DELIVERED, State.COMMITTED, State.QUARANTINED, State.FAILED}
 READY_WITHIN = 60.0
-
-
-def free_port() -> int:
-    """Return a loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def poll(condition: Any, seconds: float = 30.0, pause: float = 0.05) -> bool:
