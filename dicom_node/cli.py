@@ -214,8 +214,11 @@ def analyse(
     """Measure and classify ECG files; needs no server and no settings."""
     from dicom_node import offline
 
-    into_study = offline.Study.of(into, patient_id, study_uid)
-    outputs = offline.Outputs(pdf=pdf, dicom=dicom, study=into_study)
+    try:
+        study = offline.Study.of(into, patient_id, study_uid)
+    except offline.Unusable as error:
+        raise Stop(str(error), USAGE) from None
+    outputs = offline.Outputs(pdf=pdf, dicom=dicom, study=study)
     try:
         models = offline.models(model)
     except offline.Unusable as error:

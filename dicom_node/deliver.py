@@ -34,6 +34,7 @@ RESULTS: Final = (
 _BATCH = 60
 _JITTER = 0.2
 _DUPLICATE_SOP_INSTANCE = 0x0111
+_TRANSIENT = (0x0110, 0x0213)  # processing failure, resource limitation (PS3.7 C.5)
 
 Clock = Callable[[], float]
 
@@ -55,7 +56,7 @@ def judge(status: int) -> Failure | None:
     """Return what a C-STORE status means for delivery; None = delivered (PS3.4 B.2.3)."""
     if status in (0x0000, _DUPLICATE_SOP_INSTANCE) or 0xB000 <= status <= 0xBFFF:  # noqa: PLR2004
         return None
-    if 0xA700 <= status <= 0xA7FF:  # noqa: PLR2004 - the range of the standard
+    if 0xA700 <= status <= 0xA7FF or status in _TRANSIENT:  # noqa: PLR2004 - as the standard says
         return Failure(Delivery.OUT_OF_RESOURCES, permanent=False, status=status)
     return Failure(Delivery.REFUSED, permanent=True, status=status)
 
@@ -123,7 +124,9 @@ class Sender:
             return False
         batch = self._ledger.due(self._destination.name, now, _BATCH)
         if batch:
-            self._ledger.delivered(self._outcomes(batch), self._clock())
+            outcomes = self._outcomes(batch)
+            reach("before_commit")
+            self._ledger.delivered(outcomes, self._clock())
         return bool(batch)
 
     def close(self) -> None:

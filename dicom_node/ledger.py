@@ -703,6 +703,17 @@ class Ledger:
             chain = _link(last or "", values)
             connection.execute(audit.insert().values(**values, chain=chain))
 
+    def refusals(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest refusals of the audit trail, oldest first."""
+        query = (
+            audit.select()
+            .where(audit.c.event == "refused")
+            .order_by(audit.c.id.desc())
+            .limit(limit)
+        )
+        with self._read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()][::-1]
+
     def trail(self) -> list[dict[str, Any]]:
         """Return the audit trail, oldest first."""
         with self._read() as connection:

@@ -1,7 +1,6 @@
 """`sinusnode analyse`: one file in, one document and the chosen files out, no server needed."""
 
 import hashlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from analysis import paper
 from analysis.formats import dicom
 from dicom_node import report
 from dicom_node.plan import Plan
+from dicom_node.reasons import Quarantine, sentence
 from dicom_node.report import Unreportable
 from dicom_node.report.uids import derive
 from dicom_node.settings import Report, Settings
@@ -36,7 +36,15 @@ class Study:
 
     @classmethod
     def of(cls, into: Path | None, patient_id: str | None, study_uid: str | None) -> Self | None:
-        """Return what was stated, or None where it is not enough."""
+        """Return what was stated, or None where it is not enough.
+
+        Raises
+        ------
+        Unusable
+            If a patient is stated twice.
+        """
+        if into is not None and (patient_id or study_uid):
+            raise Unusable("Name either --into, or --patient-id and --study-uid.")
         enough = into is not None or (patient_id and study_uid)
         return cls(into, patient_id, study_uid) if enough else None
 
@@ -171,15 +179,17 @@ def _write(file: Path, result: analysis.Result, outputs: Outputs) -> None:
         return
     data = file.read_bytes()
     made = report.build(
-        source=_source(data, result.recording, outputs.study),
+        source=_source(data, result.recording, outputs.study, _written_at(file)),
         source_sha256=hashlib.sha256(data).hexdigest(),
         result=result,
         plan_digest=plan.digest,
-        received_at=datetime.fromtimestamp(time.time(), UTC),
+        received_at=_written_at(file),
         device=plan.device,
         options=plan.report_options,
         page=page,
     )
+    if faults := [fault for item in made for fault in item.faults]:
+        raise Unusable(f"{sentence(Quarantine.CHECKER)} ({faults[0]})")
     for item in made:
         _put(outputs.dicom / f"{file.stem}.{item.role}.dcm", item.data)
 
@@ -189,7 +199,14 @@ def _put(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _source(data: bytes, recording: analysis.Recording, study: Study | None) -> Dataset:
+def _written_at(file: Path) -> datetime:
+    """Return when the file was written: it stands in for the time of receipt, run after run."""
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+
+
+def _source(
+    data: bytes, recording: analysis.Recording, study: Study | None, at: datetime
+) -> Dataset:
     """Return the DICOM object that the reports speak of.
 
     Raises
@@ -204,7 +221,10 @@ def _source(data: bytes, recording: analysis.Recording, study: Study | None) -> 
             "The file has no DICOM identity: name one with --into SOURCE.dcm, or with "
             "--patient-id and --study-uid."
         )
-    return _adopted(data, recording, study)
+    try:
+        return _adopted(data, recording, study, at)
+    except ValueError as error:
+        raise Unusable(f"The ECG does not fit a DICOM General ECG: {error}.") from None
 
 
 def _host(into: Path) -> Dataset:
@@ -224,7 +244,7 @@ def _host(into: Path) -> Dataset:
     return host
 
 
-def _adopted(data: bytes, recording: analysis.Recording, study: Study) -> Dataset:
+def _adopted(data: bytes, recording: analysis.Recording, study: Study, at: datetime) -> Dataset:
     """Return the ECG as a General ECG object in the stated patient's study."""
     host = Dataset() if study.into is None else _host(study.into)
     digest = hashlib.sha256(data).hexdigest()
@@ -234,7 +254,7 @@ def _adopted(data: bytes, recording: analysis.Recording, study: Study) -> Datase
             study_instance_uid=study.study_uid or str(host.StudyInstanceUID),
             series_instance_uid=derive("adopted", digest, "series"),
             sop_instance_uid=derive("adopted", digest, "instance"),
-            created_at=datetime.fromtimestamp(time.time(), UTC),
+            created_at=at,
         ),
         patient=recording.patient,
         acquisition=recording.acquisition,

@@ -66,7 +66,7 @@ class Queue:
         wanted = [_state(name) for name in states]
         with _ledger(settings) as ledger:
             rows = [_row(ledger, row) for row in ledger.rows(wanted, limit)]
-            refused = [] if wanted else _refusals(ledger.trail())
+            refused = [] if wanted else [_refusal(row) for row in ledger.refusals(_REFUSED_SHOWN)]
             return cls(rows, refused, ledger.counts())
 
 
@@ -108,18 +108,14 @@ def _delivery(item: dict[str, Any], objects: list[dict[str, Any]]) -> dict[str, 
     }
 
 
-def _refusals(trail: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    refused = [row for row in trail if row["event"] == "refused"]
-    return [
-        {
-            "at": _time(row["at"]),
-            "from": row["calling_ae"],
-            "address": row["address"],
-            "reason": row["reason"],
-            "message": sentence(row["reason"]),
-        }
-        for row in refused[-_REFUSED_SHOWN:]
-    ]
+def _refusal(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "at": _time(row["at"]),
+        "from": row["calling_ae"],
+        "address": row["address"],
+        "reason": row["reason"],
+        "message": sentence(row["reason"]),
+    }
 
 
 def retry(settings: Settings, ids: Sequence[int], *, failed: bool) -> tuple[list[int], list[int]]:

@@ -222,10 +222,8 @@ class Receiver:
             offered = sorted({item.abstract_syntax for item in event.assoc.rejected_contexts})
             self._record(Refusal.SOP_CLASS, _caller(event), ", ".join(offered[:8]))
 
-    def _broken(self, address: str, what: str) -> None:
-        self._audit(
-            Event(event="refused", reason=Refusal.BROKEN_CONNECTION, address=address, detail=what)
-        )
+    def _broken(self, why: Refusal, address: str, what: str) -> None:
+        self._audit(Event(event="refused", reason=why, address=address, detail=what))
 
     def _store(self, event: evt.Event) -> int:
         refusal = self._unwanted(event)

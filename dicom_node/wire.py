@@ -30,6 +30,7 @@ REJECTIONS = {
     Refusal.ADDRESS: (0x01, 0x01, 0x03),
     Refusal.CALLED_AE_TITLE: (0x01, 0x01, 0x07),
     Refusal.TOO_MANY_ASSOCIATIONS: (0x02, 0x03, 0x02),
+    Refusal.OUT_OF_RESOURCES: (0x02, 0x03, 0x01),
 }
 """Refusal → A-ASSOCIATE-RJ result, source, reason (PS3.8 §9.3.4)."""
 
@@ -64,8 +65,8 @@ class Caller:
 Admission = Callable[[Caller], Refusal | None]
 """Says why a caller is not let in, or None."""
 
-Broken = Callable[[str, str], None]
-"""Told of each connection that broke a rule: its address, and what happened."""
+Broken = Callable[[Refusal, str, str], None]
+"""Told of each connection that broke a rule: which, its address, and what happened."""
 
 
 class _GuardedSocket(AssociationSocket):
@@ -84,8 +85,10 @@ class _GuardedSocket(AssociationSocket):
             If a limit was passed; the reactor then closes the transport.
         """
         self.message_bytes += nr_bytes
-        if nr_bytes > self.limits.pdu or self.message_bytes > self.limits.message:
-            self._complain(f"{nr_bytes} bytes announced, {self.message_bytes} in this message")
+        if nr_bytes > self.limits.pdu:
+            self._complain(Refusal.BROKEN_CONNECTION, f"a PDU of {nr_bytes} bytes was announced")
+        if self.message_bytes > self.limits.message:
+            self._complain(Refusal.TOO_LARGE, f"{self.message_bytes} bytes in one message")
         established = self.assoc.is_established
         limits = self.limits
         seconds = limits.pdu_deadline if established else limits.handshake_deadline
@@ -100,18 +103,21 @@ class _GuardedSocket(AssociationSocket):
     def _chunk(self, end: float, wanted: int) -> bytes:
         left = end - time.monotonic()
         if left <= 0:
-            self._complain("a PDU was not finished within its deadline")
+            self._late()
         self.socket.settimeout(left)
         try:
             chunk: bytes = self.socket.recv(min(_CHUNK, wanted))
         except TimeoutError:
-            self._complain("a PDU was not finished within its deadline")
+            self._late()
         finally:
             self.socket.settimeout(None)
         return chunk
 
-    def _complain(self, what: str) -> NoReturn:
-        self.broken(self.assoc.requestor.address_info.address, what)
+    def _late(self) -> NoReturn:
+        self._complain(Refusal.BROKEN_CONNECTION, "a PDU was not finished within its deadline")
+
+    def _complain(self, why: Refusal, what: str) -> NoReturn:
+        self.broken(why, self.assoc.requestor.address_info.address, what)
         raise OSError(what)
 
 
@@ -130,7 +136,9 @@ class _GuardedHandler(RequestHandler):
             self.request.do_handshake()
             self.request.settimeout(None)
         except OSError as error:
-            self.server.broken(self.client_address[0], f"TLS handshake failed: {error}")
+            self.server.broken(
+                Refusal.BROKEN_CONNECTION, self.client_address[0], f"TLS handshake failed: {error}"
+            )
             self.request.close()
             return False
         return True
@@ -184,7 +192,9 @@ class _GuardedServer(ThreadedAssociationServer):
         return open_connections < _CONNECTIONS_PER_ASSOCIATION * self.limits.associations
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        self.broken(client_address[0], "an exception ended the connection")
+        self.broken(
+            Refusal.BROKEN_CONNECTION, client_address[0], "an exception ended the connection"
+        )
 
     def established(self) -> int:
         """Return how many associations are established."""
@@ -270,7 +280,10 @@ class Server:
             called_ae=request.called_ae_title.strip(),
             address=association.requestor.address_info.address,
         )
-        refusal = self._admission(caller)
+        try:
+            refusal = self._admission(caller)
+        except Exception:  # noqa: BLE001 - a door that cannot judge stays shut
+            refusal = Refusal.OUT_OF_RESOURCES
         if refusal is None and self._server.established() >= self._limits.associations:
             refusal = Refusal.TOO_MANY_ASSOCIATIONS
         if refusal is not None:

@@ -20,7 +20,7 @@ def assert_one_set_each(pacs: Pacs, count: int) -> None:
     assert all(len(set(versions)) == 1 for versions in pacs.files.values())
 
 
-@pytest.mark.parametrize("point", sorted(NAMES - {"before_commit"}))
+@pytest.mark.parametrize("point", sorted(NAMES))
 def test_node_killed_at_a_named_point_loses_nothing(
     make_node: Callable[..., Node], pacs: Pacs, point: str
 ) -> None:

@@ -59,7 +59,7 @@ def decode(dataset: Dataset) -> Recording:
 def _guarded(source: bytes | Dataset) -> Recording:
     try:
         return recording(split(source) if isinstance(source, bytes) else _encoded(source))
-    except Undecodable:
+    except (Undecodable, MemoryError):
         raise
     except Exception as error:  # the boundary: one place catches
         raise damaged(f"The object cannot be decoded ({type(error).__name__}).") from error
@@ -97,6 +97,8 @@ def parse(data: bytes) -> Dataset:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _dataset(encoded)
+    except MemoryError:
+        raise
     except Exception as error:  # the boundary to pydicom, which raises nine kinds
         raise damaged(f"The object cannot be decoded ({type(error).__name__}).") from error
 
