@@ -11,7 +11,8 @@ SHARED = Path(os.environ.get("SINUSNODE_SHARED", ROOT.parent / "shared"))
 REQUIRED = os.environ.get("SINUSNODE_REQUIRE") == "all"
 
 
-def _absent(what: str) -> None:
+def absent(what: str) -> None:
+    """Skip the test for want of something, or fail it where everything is required."""
     if REQUIRED:
         pytest.fail(f"{what} is absent, and SINUSNODE_REQUIRE=all")
     pytest.skip(f"{what} is absent")
@@ -21,7 +22,7 @@ def shared(*parts: str) -> Path:
     """Return a path below the shared folder of real ECGs; skip the test where it is absent."""
     path = SHARED.joinpath(*parts)
     if not path.exists():
-        _absent(f"shared/{'/'.join(parts)}")
+        absent(f"shared/{'/'.join(parts)}")
     return path
 
 
@@ -29,5 +30,5 @@ def need_program(name: str) -> str:
     """Return the path of a program; skip the test where it is not installed."""
     path = shutil.which(name)
     if path is None:
-        _absent(f"the program {name}")
+        absent(f"the program {name}")
     return str(path)

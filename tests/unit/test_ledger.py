@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from node import free_port
+from support import absent
 
 from dicom_node import ledger as tables
 from dicom_node.ledger import (
@@ -138,7 +139,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_postgresql_is_tested_too() -> None:
     if not POSTGRESQL:
-        pytest.skip("PostgreSQL is not tested: it needs psycopg, the Debian server, and root")
+        absent("a PostgreSQL to test (psycopg, the Debian server and root)")
 
 
 @pytest.fixture
