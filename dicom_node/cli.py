@@ -6,6 +6,7 @@ traceback reaches a terminal. Other packages add commands through the entry-poin
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
@@ -368,6 +369,8 @@ def _add_commands() -> None:
 
 def main() -> None:
     """Run the command; the one place where the terminal is spared a traceback."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # processes share the cores, threads fight for them
     _add_commands()
     try:
         app()

@@ -7,20 +7,29 @@ visibly. An unreachable destination costs one connection per pause, however much
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from io import BytesIO
 from typing import Final
 
 import structlog
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context
-from pynetdicom.association import Association
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom.presentation import PresentationContext
 
 from dicom_node.failpoints import reach
 from dicom_node.ledger import DeliveryState, Due, Ledger, Outcome
+from dicom_node.part10 import data_set
 from dicom_node.reasons import Delivery
 from dicom_node.receive import WAVEFORMS
+from dicom_node.scu import (
+    Address,
+    Link,
+    NothingAccepted,
+    Rejected,
+    Unreachable,
+    connect,
+    encoded,
+    entity,
+)
 from dicom_node.settings import Destination
 from dicom_node.spool import Spool
 
@@ -103,11 +112,13 @@ class Sender:
         self._ledger = ledger
         self._spool = spool
         self._clock = clock
-        self._association: Association | None = None
+        self._link: Link | None = None
         self._used_at = 0.0
         self._failures = 0
         self._not_before = 0.0
-        self._ae = _entity(destination, calling_ae)
+        self._entity = entity(
+            destination.calling_ae_title or calling_ae, RESULTS, destination.timeout
+        )
 
     def run(self, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
         """Deliver until told to stop."""
@@ -131,9 +142,9 @@ class Sender:
 
     def close(self) -> None:
         """Release the association, if one is open."""
-        if self._association is not None and self._association.is_established:
-            self._association.release()
-        self._association = None
+        if self._link is not None:
+            self._link.release()
+        self._link = None
 
     def _let_go(self) -> None:
         if self._clock() - self._used_at > self._destination.linger:
@@ -145,7 +156,7 @@ class Sender:
         for item in batch:
             end = self._send(item)
             outcomes.append(self._outcome(item, end))
-            if isinstance(end, Failure) and self._association is None:
+            if isinstance(end, Failure) and self._link is None:
                 self._back_off()
                 rest = batch[len(outcomes) :]
                 outcomes += [self._outcome(other, end) for other in rest]
@@ -159,7 +170,7 @@ class Sender:
         self._not_before = self._clock() + wait
 
     def _send(self, item: Due) -> End:
-        reused = self._association is not None
+        reused = self._link is not None
         end = self._try(item)
         if isinstance(end, Failure) and end.reason is Delivery.NO_ANSWER and reused:
             end = self._try(item)  # the peer had closed the idle association
@@ -169,59 +180,39 @@ class Sender:
         link = self._connect()
         if isinstance(link, Failure):
             return link
-        context = next(
-            (
-                found
-                for found in link.accepted_contexts
-                if found.abstract_syntax == item.sop_class_uid
-            ),
-            None,
-        )
+        context = link.accepted.get(item.sop_class_uid)
         if context is None:
             return Failure(Delivery.NO_CONTEXT, permanent=True)
-        explicit = context.transfer_syntax[0] == ExplicitVRLittleEndian
-        return self._store(link, item, explicit=explicit)
-
-    def _store(self, association: Association, item: Due, *, explicit: bool) -> End:
         try:
-            path = self._spool.path(item.blob)
+            file = self._spool.read(item.blob)
         except OSError:
             return Failure(Delivery.BYTES_LOST, permanent=True)
-        answer = self._answer(association, path if explicit else dcmread(path))
+        status = link.store(item.sop_class_uid, item.sop_instance_uid, _as_wanted(file, context))
         self._used_at = self._clock()
         reach("mid_delivery")
-        if "Status" not in answer:
-            self._drop()
+        if status is None:
+            link.abort()
+            self._link = None
             return Failure(Delivery.NO_ANSWER, permanent=False)
         self._failures = 0
-        status = int(answer.Status)
         return judge(status) or status
 
-    def _answer(self, association: Association, what: Path | Dataset) -> Dataset:
-        """Return the C-STORE-RSP, empty where there is none."""
-        try:
-            return association.send_c_store(what)
-        except RuntimeError:  # the association ended between two objects
-            return Dataset()
-
-    def _drop(self) -> None:
-        if self._association is not None and self._association.is_established:
-            self._association.abort()
-        self._association = None
-
-    def _connect(self) -> Association | Failure:
-        if self._association is not None and self._association.is_established:
-            return self._association
-        self._association = None
+    def _connect(self) -> Link | Failure:
+        if self._link is not None and self._link.established:
+            return self._link
+        self._link = None
         peer = self._destination
         try:
-            association = self._ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
-        except OSError:  # its host name has no address
+            self._link = connect(Address(peer.ae_title, peer.host, peer.port), self._entity)
+        except NothingAccepted:
+            return Failure(Delivery.NO_CONTEXT, permanent=True)
+        except Rejected as error:
+            permanent = error.permanent
+            reason = Delivery.REJECTED_PERMANENT if permanent else Delivery.REJECTED_TRANSIENT
+            return Failure(reason, permanent=permanent)
+        except Unreachable:
             return Failure(Delivery.UNREACHABLE, permanent=False)
-        if not association.is_established:
-            return _why_not(association)
-        self._association = association
-        return association
+        return self._link
 
     def _outcome(self, item: Due, end: End) -> Outcome:
         if isinstance(end, int):
@@ -251,26 +242,8 @@ class Sender:
         )
 
 
-def _why_not(association: Association) -> Failure:
-    if association.rejected_contexts:
-        return Failure(Delivery.NO_CONTEXT, permanent=True)
-    if not association.is_rejected:
-        return Failure(Delivery.UNREACHABLE, permanent=False)
-    permanent = association.acceptor.primitive.result == 0x01
-    reason = Delivery.REJECTED_PERMANENT if permanent else Delivery.REJECTED_TRANSIENT
-    return Failure(reason, permanent=permanent)
-
-
-def _entity(destination: Destination, calling_ae: str) -> AE:
-    """Return the SCU; results are streamed from their files as they are."""
-    _config.STORE_SEND_CHUNKED_DATASET = True
-    ae = AE(destination.calling_ae_title or calling_ae)
-    ae.requested_contexts = [
-        build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]) for uid in RESULTS
-    ]
-    ae.connection_timeout = destination.timeout
-    ae.acse_timeout = destination.timeout
-    ae.dimse_timeout = destination.timeout
-    ae.network_timeout = None  # the linger time ends an idle association
-    ae.maximum_pdu_size = 0
-    return ae
+def _as_wanted(file: bytes, context: PresentationContext) -> bytes:
+    """Return the data set of one of our files in the transfer syntax that the peer chose."""
+    if context.transfer_syntax[0] == ExplicitVRLittleEndian:
+        return data_set(file)
+    return encoded(dcmread(BytesIO(file)), context)

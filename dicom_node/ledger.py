@@ -283,6 +283,7 @@ class Ledger:
             sa.event.listen(self._engine, "connect", _configure_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
         self._reader = self._engine.execution_options(reading=True)
+        self._relaxed = self._engine.execution_options(relaxed=True)
 
     def close(self) -> None:
         """Close every connection."""
@@ -307,8 +308,15 @@ class Ledger:
                 )
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
+    def _write(self, *, relaxed: bool = False) -> Iterator[Connection]:
+        """Yield a transaction that writes.
+
+        A relaxed one survives a crash and may be lost in a power cut, for what would then be
+        done again with the same outcome; a later strict one makes it durable too.
+        """
+        with (self._relaxed if relaxed else self._engine).begin() as connection:
+            if relaxed and connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
             yield connection
 
     @contextmanager
@@ -383,13 +391,13 @@ class Ledger:
             )
             .returning(instances)
         )
-        with self._write() as connection:
+        with self._write(relaxed=True) as connection:
             row = connection.execute(take).first()
         return None if row is None else _lease(row)
 
     def analysed(self, lease: Lease, result: str, now: float) -> str:
         """Return the stored result: the given one, or the one that was stored first."""
-        with self._write() as connection:
+        with self._write(relaxed=True) as connection:
             stored = self._held(connection, lease).result
             if stored is None:
                 self._update(
@@ -530,7 +538,7 @@ class Ledger:
 
     def delivered(self, outcomes: Iterable[Outcome], now: float) -> None:
         """Record how deliveries ended, and what that makes of their objects' state."""
-        with self._write() as connection:
+        with self._write(relaxed=True) as connection:
             touched = {self._outcome(connection, item, now) for item in outcomes}
             for instance_id in sorted(touched):
                 self._settle(connection, instance_id, now)
@@ -807,7 +815,6 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",
-        "synchronous=FULL",
         "busy_timeout=30000",
         "foreign_keys=ON",
     ):
@@ -817,5 +824,10 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     """Take the write lock at once: a deferred one could fail half-way through."""
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get("reading"):
+        connection.exec_driver_sql("BEGIN")
+        return
+    level = "NORMAL" if options.get("relaxed") else "FULL"
+    connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

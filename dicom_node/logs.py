@@ -31,7 +31,6 @@ def configure(settings: Log) -> None:
             logging.getLevelNamesMapping()[settings.level.upper()]
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
     silence_libraries()
     threading.excepthook = _thread_died

@@ -393,6 +393,4 @@ def _probe(what: str, host: str, port: int) -> None:
 def serve(settings: Settings, parent: int | None = None) -> int:
     """Run the node until it is told to stop, or `parent` is gone; return the exit status."""
     logs.configure(settings.log)
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
     return Supervisor(settings, parent).run()

@@ -82,7 +82,7 @@ class Pipeline:
             plan_digest=lease.plan_digest,
             received_at=lease.received_at,
         )
-        produced = [self._store(item) for item in made]
+        produced = self._store(made)
         self.spool.sync(item.blob for item in produced)
         reach("after_report")
         self.ledger.reported(lease, produced, self.destinations, self.clock())
@@ -92,13 +92,17 @@ class Pipeline:
         result = analyse(recording, models, options=plan.options)
         return self.ledger.analysed(lease, result.to_json(), self.clock())
 
-    def _store(self, item: ResultObject) -> Produced:
-        return Produced(
-            role=item.role,
-            sop_class_uid=item.sop_class_uid,
-            sop_instance_uid=item.sop_instance_uid,
-            blob=self.spool.write(item.data),
-        )
+    def _store(self, made: Sequence[ResultObject]) -> list[Produced]:
+        blobs = self.spool.write_together([item.data for item in made])
+        return [
+            Produced(
+                role=item.role,
+                sop_class_uid=item.sop_class_uid,
+                sop_instance_uid=item.sop_instance_uid,
+                blob=blob,
+            )
+            for item, blob in zip(made, blobs, strict=True)
+        ]
 
 
 def read(data: bytes, sop_instance_uid: str) -> tuple[Dataset, Recording]:

@@ -22,6 +22,7 @@ from pynetdicom import build_context, evt
 from pynetdicom.presentation import PresentationContext
 from sqlalchemy.exc import SQLAlchemyError
 
+from dicom_node import part10
 from dicom_node.failpoints import reach
 from dicom_node.ledger import Event, Ledger, Receipt, Received
 from dicom_node.reasons import Quarantine, Refusal
@@ -46,7 +47,6 @@ SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700
 MISMATCH: Final = 0xA900
 
-IMPLEMENTATION_CLASS_UID: Final = "2.25.208604390152397184260338143812530142739"
 _UID_LENGTH = 64
 _COMMIT_DEADLINE = 30.0
 _SOP_CLASS_UID = (0x0008, 0x0016)
@@ -251,7 +251,7 @@ class Receiver:
     def _keep(self, event: evt.Event) -> int:
         request, caller = event.request, _caller(event)
         sop_class, sop_instance = request.AffectedSOPClassUID, request.AffectedSOPInstanceUID
-        header = part10_header(sop_class, sop_instance, event.context.transfer_syntax)
+        header = part10.header(sop_class, sop_instance, event.context.transfer_syntax)
         blob: BlobRef = self._spool.write(header, request.DataSet.getvalue())
         receipt = self._committer.commit(
             Received(
@@ -300,32 +300,9 @@ def _caller(event: evt.Event) -> Caller:
     )
 
 
-def part10_header(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
-    """Return preamble and file meta information (PS3.10 §7.1): a function of these words alone."""
-    elements = (
-        _element(0x0001, b"OB", b"\0\1"),
-        _element(0x0002, b"UI", _padded(sop_class)),
-        _element(0x0003, b"UI", _padded(sop_instance)),
-        _element(0x0010, b"UI", _padded(transfer_syntax)),
-        _element(0x0012, b"UI", _padded(IMPLEMENTATION_CLASS_UID)),
-    )
-    body = b"".join(elements)
-    return bytes(128) + b"DICM" + _element(0x0000, b"UL", struct.pack("<L", len(body))) + body
-
-
 def _fits(uid: str) -> bool:
     """Return whether file meta information can hold the UID (PS3.5 §9.1)."""
     return uid.isascii() and 0 < len(uid) <= _UID_LENGTH
-
-
-def _padded(uid: str) -> bytes:
-    text = uid.encode("ascii")
-    return text + b"\0" * (len(text) % 2)
-
-
-def _element(number: int, vr: bytes, value: bytes) -> bytes:
-    length = struct.pack("<HL", 0, len(value)) if vr == b"OB" else struct.pack("<H", len(value))
-    return struct.pack("<HH", 0x0002, number) + vr + length + value
 
 
 def identity(data: bytes, *, implicit: bool) -> tuple[str, str] | None:

@@ -1,26 +1,45 @@
 """The node as a caller: C-ECHO, and C-STORE of files as they are, as a cart does it."""
 
+import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Self
 
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_context
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, build_context, dsutils
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import PresentationContext
 
 from dicom_node.receive import VERIFICATION, WAVEFORMS
 
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _AE_TITLE_LENGTH = 16
+_MEDIUM: Final = 0  # Priority (0000,0700)
+_REJECTED_PERMANENT: Final = 0x01
 _LAST_PORT = 65535
 
 
 class Unreachable(ConnectionError):
     """The peer does not answer, or does not let us in; the message says which."""
+
+
+class NothingAccepted(Unreachable):
+    """The peer accepts none of the SOP classes that were proposed."""
+
+
+class Rejected(Unreachable):
+    """The peer rejected the association."""
+
+    def __init__(self, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +92,113 @@ class Sent:
         return self.status == 0
 
 
-def associate(
-    peer: Address, calling_ae: str, classes: Sequence[str], timeout: float
-) -> Association:
-    """Return an established association.
+class Link:
+    """An association that stores: one object at a time, its answer read by whoever sent it.
+
+    pynetdicom's own `send_c_store` shares the answers with a background thread, which at times
+    takes one for itself, and leaves Nagle's algorithm on, which holds each message back.
+
+    Parameters
+    ----------
+    association
+        Established.
+    """
+
+    def __init__(self, association: Association) -> None:
+        self._association = association
+        self._dimse = association.dimse
+        self._take = self._dimse.get_msg
+        self._dimse.get_msg = self._for_the_reactor
+        self._sent = 0
+        stream = association.dul.socket.socket
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _for_the_reactor(self, block: bool = False) -> Any:  # noqa: FBT001, FBT002 - its signature
+        return self._take(block) if block else (None, None)
+
+    @property
+    def established(self) -> bool:
+        """Whether the peer is still there, as far as is known."""
+        return bool(self._association.is_established)
+
+    @property
+    def accepted(self) -> Mapping[str, PresentationContext]:
+        """The presentation context of each accepted SOP class."""
+        return {item.abstract_syntax: item for item in self._association.accepted_contexts}
+
+    def echo(self) -> bool:
+        """Return whether the peer answers C-ECHO."""
+        return bool(self._association.send_c_echo().get("Status") == 0)
+
+    def store(self, sop_class: str, sop_instance: str, data_set: bytes) -> int | None:
+        """Return the C-STORE status; None where no answer came in time or the link broke.
+
+        Parameters
+        ----------
+        sop_class, sop_instance
+            What the command says; the class must be accepted.
+        data_set
+            Encoded in the transfer syntax of the accepted context.
+        """
+        if not self.established:
+            return None
+        self._sent = self._sent % 0xFFFF + 1
+        request = C_STORE()
+        request.MessageID = self._sent
+        request.AffectedSOPClassUID = UID(sop_class)
+        request.AffectedSOPInstanceUID = UID(sop_instance)
+        request.Priority = _MEDIUM
+        request.DataSet = BytesIO(data_set)
+        self._dimse.send_msg(request, self.accepted[sop_class].context_id)
+        _, answer = self._take(block=True)
+        if answer is None or answer.MessageIDBeingRespondedTo != self._sent:
+            return None
+        return int(answer.Status)
+
+    def release(self) -> None:
+        """End the association in order."""
+        if self.established:
+            self._association.release()
+
+    def abort(self) -> None:
+        """End the association at once."""
+        if self.established:
+            self._association.abort()
+
+
+def connect(peer: Address, entity: AE) -> Link:
+    """Return an association with what the entity proposes.
 
     Raises
     ------
+    Rejected
+        If the peer rejects it.
     Unreachable
-        If there is none to be had.
+        If the peer does not answer.
     """
-    ae = AE(calling_ae)
-    ae.requested_contexts = [build_context(uid, _SYNTAXES) for uid in classes]
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout
-    ae.maximum_pdu_size = 0
     try:
-        association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+        association = entity.associate(peer.host, peer.port, ae_title=peer.ae_title)
     except OSError:
         raise Unreachable(f"{peer} is not there: its host name has no address") from None
     if association.is_established:
-        return association
+        return Link(association)
     if association.is_rejected:
-        raise Unreachable(f"{peer} rejected the association: {_rejection(association)}")
+        permanent = association.acceptor.primitive.result == _REJECTED_PERMANENT
+        why = _rejection(association)
+        raise Rejected(f"{peer} rejected the association: {why}", permanent=permanent)
+    if association.acceptor.primitive is not None and association.rejected_contexts:
+        raise NothingAccepted(f"{peer} accepts none of the SOP classes offered")
     raise Unreachable(f"{peer} does not answer: is it running, and are host and port right?")
+
+
+def entity(calling_ae: str, classes: Sequence[str], timeout: float) -> AE:
+    """Return the calling application entity, proposing these classes."""
+    ae = AE(calling_ae)
+    ae.requested_contexts = [build_context(uid, _SYNTAXES) for uid in classes]
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout
+    ae.network_timeout = None  # whoever holds a link lets it go
+    ae.maximum_pdu_size = 0
+    return ae
 
 
 def _rejection(association: Association) -> str:
@@ -111,14 +214,13 @@ def echo(peer: Address, calling_ae: str, timeout: float = 10.0) -> tuple[str, ..
     Unreachable
         If it does not answer.
     """
-    association = associate(peer, calling_ae, (VERIFICATION, *WAVEFORMS), timeout)
+    link = connect(peer, entity(calling_ae, (VERIFICATION, *WAVEFORMS), timeout))
     try:
-        status = association.send_c_echo()
-        if "Status" not in status or status.Status != 0:
+        if not link.echo():
             raise Unreachable(f"{peer} let us in and did not answer C-ECHO")
-        return tuple(context.abstract_syntax.name for context in association.accepted_contexts)
+        return tuple(UID(sop_class).name for sop_class in link.accepted)
     finally:
-        association.release()
+        link.release()
 
 
 def send(
@@ -131,30 +233,45 @@ def send(
     Unreachable
         If no association can be had.
     """
-    association = associate(peer, calling_ae, (VERIFICATION, *WAVEFORMS), timeout)
+    link = connect(peer, entity(calling_ae, (VERIFICATION, *WAVEFORMS), timeout))
     try:
         for file in files:
-            yield _send(association, file)
+            yield _send(link, file)
     finally:
-        if association.is_established:
-            association.release()
+        link.release()
 
 
-def _send(association: Association, file: Path) -> Sent:
+def _send(link: Link, file: Path) -> Sent:
     start = time.perf_counter()
     try:
         dataset = dcmread(file)
-        answer = association.send_c_store(dataset)
-    except (OSError, InvalidDicomError):
+        sop_class, instance = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
+        if sop_class not in link.accepted:
+            return Sent(file, None, "the peer accepts no such object", 0.0)
+        status = link.store(sop_class, instance, encoded(dataset, link.accepted[sop_class]))
+    except (OSError, InvalidDicomError, AttributeError):
         return Sent(file, None, "not a DICOM file that can be read", 0.0)
-    except (ValueError, AttributeError):
-        return Sent(file, None, "the peer accepts no such object", 0.0)
-    except RuntimeError:
-        return Sent(file, None, "the association ended", 0.0)
+    except ValueError:
+        return Sent(file, None, "it cannot be encoded as the peer wants it", 0.0)
     took = 1e3 * (time.perf_counter() - start)
-    if "Status" not in answer:
+    if status is None:
         return Sent(file, None, "no answer", took)
-    return Sent(file, int(answer.Status), _meaning(int(answer.Status)), took)
+    return Sent(file, status, _meaning(status), took)
+
+
+def encoded(dataset: Dataset, context: PresentationContext) -> bytes:
+    """Return the data set in the transfer syntax of an accepted context.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be encoded so.
+    """
+    syntax = context.transfer_syntax[0]
+    data: bytes | None = dsutils.encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian)
+    if data is None:
+        raise ValueError("the data set cannot be encoded")
+    return data
 
 
 def _meaning(status: int) -> str:

@@ -7,8 +7,9 @@ its folder synced. Names never hold anything a peer sent.
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,7 @@ class Spool:
     Parameters
     ----------
     folder
-        Created if absent, with its 256 sub-folders.
+        Created if absent, with its sub-folders.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,8 +52,8 @@ class Spool:
         Call it once, at start, before any process puts blobs.
         """
         self._temporary.mkdir(parents=True, exist_ok=True)
-        for number in range(256):
-            (self._folder / f"{number:02x}").mkdir(exist_ok=True)
+        for digit in "0123456789abcdef":
+            (self._folder / digit).mkdir(exist_ok=True)
         _sync_folder(self._folder)
         orphans = list(self._temporary.iterdir())
         for orphan in orphans:
@@ -65,10 +66,24 @@ class Spool:
         for part in parts:
             digest.update(part)
         sha256 = digest.hexdigest()
-        key = f"{sha256[:2]}/{sha256}"
+        key = f"{sha256[0]}/{sha256}"
         ref = BlobRef(STORE, key, 0, sum(map(len, parts)), sha256)
         self._place(self._folder / key, parts)  # again, if need be: that mends what rotted
         return ref
+
+    def write_together(self, items: Sequence[bytes]) -> list[BlobRef]:
+        """Return a reference to each item; all lie in one file, so one sync serves all."""
+        whole = self.write(*items)
+        ends = list(accumulate(map(len, items)))
+        return [
+            replace(
+                whole,
+                offset=end - len(item),
+                length=len(item),
+                sha256=hashlib.sha256(item).hexdigest(),
+            )
+            for item, end in zip(items, ends, strict=True)
+        ]
 
     def _place(self, path: Path, parts: Iterable[bytes]) -> None:
         temporary = self._temporary / secrets.token_hex(16)
@@ -99,20 +114,12 @@ class Spool:
         FileNotFoundError
             If they are gone.
         """
-        data = (self._folder / ref.key).read_bytes()[ref.offset : ref.offset + ref.length]
+        with (self._folder / ref.key).open("rb") as file:
+            file.seek(ref.offset)
+            data = file.read(ref.length)
         if hashlib.sha256(data).hexdigest() != ref.sha256:
             raise Damaged(f"blob {ref.key} does not match its digest")
         return data
-
-    def path(self, ref: BlobRef) -> Path:
-        """Return the file of a blob, its bytes verified (see :meth:`read`)."""
-        self.read(ref)
-        return self._folder / ref.key
-
-    def holds(self, ref: BlobRef) -> bool:
-        """Return whether the blob is there, by name and length."""
-        path = self._folder / ref.key
-        return path.is_file() and path.stat().st_size >= ref.offset + ref.length
 
     def orphans(self) -> int:
         """Return how many temporary files lie around."""

@@ -26,6 +26,7 @@ from dicom_node.spool import Spool
 log = structlog.get_logger()
 
 _MODELS_AT_HAND = 4
+_POLL = 0.5  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,8 @@ def run(settings: Settings, owner: str, signals: Signals) -> None:
     while not signals.stopping():
         now = time.time()
         lease = ledger.lease(owner, now, now + 2 * settings.work.wall_time)
+        signals.wait(0.0 if lease else _POLL)
         if lease is None:
-            signals.wait(0.5)
             continue
         signals.busy_since(time.monotonic())
         attempt(pipeline, lease, settings.work)

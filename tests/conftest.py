@@ -4,9 +4,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from node import Node, free_port
 
 from dicom_node.pacs import Pacs
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """Undo what a command that ran in this process did to the logs."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

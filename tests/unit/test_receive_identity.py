@@ -17,6 +17,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from dicom_node import part10
 from dicom_node.ledger import Ledger
 from dicom_node.receive import (
     MISMATCH,
@@ -26,7 +27,6 @@ from dicom_node.receive import (
     PinnedPlan,
     Receiver,
     identity,
-    part10_header,
 )
 from dicom_node.settings import Dicom, Storage
 from dicom_node.spool import Spool
@@ -117,8 +117,8 @@ def test_peek_under_the_wrong_syntax_names_no_object_it_is_not(
 def test_header_is_file_meta_that_pydicom_reads_and_always_the_same(
     sop_class: str, instance: str, syntax: str
 ) -> None:
-    header = part10_header(sop_class, instance, syntax)
-    assert header == part10_header(sop_class, instance, syntax)
+    header = part10.header(sop_class, instance, syntax)
+    assert header == part10.header(sop_class, instance, syntax)
     assert header[:132] == bytes(128) + b"DICM"
     meta = dcmread(BytesIO(header)).file_meta
     assert meta.MediaStorageSOPClassUID == sop_class
