@@ -1,6 +1,6 @@
 """Named places where a test may make the node die, fail or wait; free when off.
 
-``SINUSNODE_FAILPOINT=after_rename:kill`` kills the process the first time it passes there;
+``SINUSNODE_FAILPOINT=after_write:kill`` kills the process the first time it passes there;
 ``:fail`` raises OSError each time; ``:wait`` sleeps an hour. Several are separated by commas.
 Without the variable, :func:`reach` is a function that does nothing.
 """
@@ -15,8 +15,8 @@ VARIABLE = "SINUSNODE_FAILPOINT"
 
 NAMES = frozenset(
     {
-        "after_temp",
-        "after_rename",
+        "after_write",
+        "after_sync",
         "before_ledger",
         "after_ledger",
         "before_analysis",

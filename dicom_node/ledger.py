@@ -364,6 +364,23 @@ class Ledger:
         )
         return Receipt.CONFLICT if known else Receipt.NEW
 
+    def knows(self, sop_instance_uid: str, sha256: str) -> bool:
+        """Return whether this object, with these bytes, was received before."""
+        query = sa.select(instances.c.id).where(
+            instances.c.sop_instance_uid == sop_instance_uid, instances.c.sha256 == sha256
+        )
+        with self._read() as connection:
+            return connection.scalar(query) is not None
+
+    def segments(self) -> set[str]:
+        """Return every place in the spool that a row refers to."""
+        with self._read() as connection:
+            return {
+                key
+                for table in (instances, objects)
+                for key in connection.scalars(sa.select(table.c.blob_key).distinct())
+            }
+
     # Work
 
     def lease(self, owner: str, now: float, until: float) -> Lease | None:

@@ -55,10 +55,10 @@ class CannotStart(RuntimeError):
 def open_folder(settings: Settings, now: float) -> None:
     """Make the data folder ready: once, at start, under the lock."""
     folder = settings.storage.folder
-    swept = Spool(folder / "spool").prepare()
     ledger = Ledger(settings.database_url)
     try:
         ledger.create()
+        swept = Spool(folder / "spool").prepare(ledger.segments())
         forgiven = ledger.forgive()
         store = ModelStore(folder / "models", ledger)
         if not store.current():

@@ -5,6 +5,7 @@ folders and commits rows for whatever is waiting, so that a burst shares its com
 idle node adds no delay.
 """
 
+import hashlib
 import queue
 import shutil
 import ssl
@@ -27,7 +28,7 @@ from dicom_node.failpoints import reach
 from dicom_node.ledger import Event, Ledger, Receipt, Received
 from dicom_node.reasons import Quarantine, Refusal
 from dicom_node.settings import Dicom, Storage
-from dicom_node.spool import BlobRef, Spool
+from dicom_node.spool import Spool
 from dicom_node.wire import Caller, Limits, Server
 
 log = structlog.get_logger()
@@ -252,7 +253,11 @@ class Receiver:
         request, caller = event.request, _caller(event)
         sop_class, sop_instance = request.AffectedSOPClassUID, request.AffectedSOPInstanceUID
         header = part10.header(sop_class, sop_instance, event.context.transfer_syntax)
-        blob: BlobRef = self._spool.write(header, request.DataSet.getvalue())
+        data = header + request.DataSet.getvalue()
+        if self._ledger.knows(str(sop_instance), hashlib.sha256(data).hexdigest()):
+            log.info("received", receipt=Receipt.DUPLICATE, calling_ae=caller.calling_ae)
+            return SUCCESS
+        blob = self._spool.write(data)
         receipt = self._committer.commit(
             Received(
                 sop_class_uid=str(sop_class),

@@ -1,13 +1,16 @@
-"""Durable bytes: what is put here survives a power cut, or was never acknowledged.
+"""Durable bytes: what is put here and synced survives a power cut, or was never acknowledged.
 
-A blob is written to a temporary file, synced, renamed to a name made of its own SHA-256, and
-its folder synced. Names never hold anything a peer sent.
+Blobs are appended to segments, so that one sync serves whatever is waiting: making a file for
+each costs more than writing it. Each process appends to segments of its own; their names never
+hold anything a peer sent. What a crash left behind a segment's last acknowledged blob is never
+referred to, and a segment that nothing refers to is removed at the next start.
 """
 
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -15,7 +18,9 @@ from typing import Final
 
 from dicom_node.failpoints import reach
 
-STORE: Final = "files"
+STORE: Final = "segments"
+SEGMENT: Final = 64 * 2**20
+"""Bytes after which a new segment is begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,75 +39,78 @@ class Damaged(OSError):
 
 
 class Spool:
-    """Blobs as files below one folder.
+    """Blobs in the segments of one folder; safe for threads, opened anew in each process.
 
     Parameters
     ----------
     folder
-        Created if absent, with its sub-folders.
+        Created by :meth:`prepare`.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._temporary = folder / "tmp"
+        self._lock = threading.Lock()
+        self._open: dict[str, int] = {}
+        self._current = ""
+        self._end = 0
 
-    def prepare(self) -> int:
-        """Create the folders, sweep temporary files; return how many were swept.
+    def prepare(self, referred: Collection[str]) -> int:
+        """Create the folder, remove segments that nothing refers to; return how many.
 
-        Call it once, at start, before any process puts blobs.
+        Call it once, at start, before any process writes.
         """
-        self._temporary.mkdir(parents=True, exist_ok=True)
-        for digit in "0123456789abcdef":
-            (self._folder / digit).mkdir(exist_ok=True)
-        _sync_folder(self._folder)
-        orphans = list(self._temporary.iterdir())
+        self._folder.mkdir(parents=True, exist_ok=True)
+        orphans = [path for path in self._folder.iterdir() if path.name not in referred]
         for orphan in orphans:
             orphan.unlink()
+        _sync_folder(self._folder)
         return len(orphans)
 
     def write(self, *parts: bytes) -> BlobRef:
         """Return a reference to the parts, joined; durable only after :meth:`sync`."""
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        sha256 = digest.hexdigest()
-        key = f"{sha256[0]}/{sha256}"
-        ref = BlobRef(STORE, key, 0, sum(map(len, parts)), sha256)
-        self._place(self._folder / key, parts)  # again, if need be: that mends what rotted
-        return ref
+        data = b"".join(parts)
+        key, descriptor, offset = self._reserve(len(data))
+        _write_all(descriptor, data, offset)
+        reach("after_write")
+        return BlobRef(STORE, key, offset, len(data), hashlib.sha256(data).hexdigest())
 
     def write_together(self, items: Sequence[bytes]) -> list[BlobRef]:
-        """Return a reference to each item; all lie in one file, so one sync serves all."""
+        """Return a reference to each item; they lie side by side."""
         whole = self.write(*items)
         ends = list(accumulate(map(len, items)))
         return [
             replace(
                 whole,
-                offset=end - len(item),
+                offset=whole.offset + end - len(item),
                 length=len(item),
                 sha256=hashlib.sha256(item).hexdigest(),
             )
             for item, end in zip(items, ends, strict=True)
         ]
 
-    def _place(self, path: Path, parts: Iterable[bytes]) -> None:
-        temporary = self._temporary / secrets.token_hex(16)
-        try:
-            with temporary.open("xb") as file:
-                file.writelines(parts)
-                file.flush()
-                os.fdatasync(file.fileno())
-            reach("after_temp")
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        reach("after_rename")
+    def _reserve(self, length: int) -> tuple[str, int, int]:
+        """Return segment, descriptor and offset of room for so many bytes."""
+        with self._lock:
+            if not self._current or self._end + length > SEGMENT:
+                self._begin()
+            offset, self._end = self._end, self._end + length
+            return self._current, self._open[self._current], offset
+
+    def _begin(self) -> None:
+        key = secrets.token_hex(16)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(self._folder / key, flags, 0o600)
+        _sync_folder(self._folder)
+        self._open[key] = descriptor
+        self._current, self._end = key, 0
 
     def sync(self, refs: Iterable[BlobRef]) -> None:
-        """Make the names of these blobs durable."""
-        for name in {ref.key.split("/")[0] for ref in refs}:
-            _sync_folder(self._folder / name)
+        """Make blobs that this process wrote durable."""
+        for key in {ref.key for ref in refs}:
+            with self._lock:
+                descriptor = self._open[key]
+            os.fdatasync(descriptor)
+        reach("after_sync")
 
     def read(self, ref: BlobRef) -> bytes:
         """Return the bytes.
@@ -118,12 +126,15 @@ class Spool:
             file.seek(ref.offset)
             data = file.read(ref.length)
         if hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise Damaged(f"blob {ref.key} does not match its digest")
+            raise Damaged(f"segment {ref.key} at {ref.offset} does not match its digest")
         return data
 
-    def orphans(self) -> int:
-        """Return how many temporary files lie around."""
-        return sum(1 for _ in self._temporary.iterdir())
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def _sync_folder(folder: Path) -> None:

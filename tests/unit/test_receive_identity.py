@@ -19,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node import part10
 from dicom_node.ledger import Ledger
+from dicom_node.reasons import Refusal
 from dicom_node.receive import (
     MISMATCH,
     OUT_OF_RESOURCES,
@@ -140,7 +141,7 @@ class Port:
         self.ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
         self.ledger.create()
         self.spool = Spool(folder / "spool")
-        self.spool.prepare()
+        self.spool.prepare(())
         self.receiver = Receiver(
             Dicom(port=1),
             Storage(folder=folder, **{"free_bytes": 0, "free_fraction": 0.0} | storage),
@@ -228,7 +229,9 @@ def test_stranger_is_refused_even_where_the_audit_row_finds_no_room(
     monkeypatch.setattr(port.ledger, "record", full)
     stranger = Caller(calling_ae="X", called_ae="OTHER", address="10.0.0.1")
     assert port.receiver._admission(stranger) is not None
-    port.receiver._broken("10.0.0.1", "a PDU was not finished within its deadline")
+    port.receiver._broken(
+        Refusal.BROKEN_CONNECTION, "10.0.0.1", "a PDU was not finished within its deadline"
+    )
 
 
 def test_object_above_the_watermark_is_kept_and_below_it_refused(

@@ -3,6 +3,9 @@
 import errno
 import hashlib
 import os
+import resource
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,69 +14,63 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dicom_node import spool as module
-from dicom_node.spool import BlobRef, Damaged, Spool
+from dicom_node.spool import Damaged, Spool
 
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
     """Return a prepared, empty spool in the test's folder."""
     made = Spool(tmp_path)
-    made.prepare()
+    made.prepare(())
     return made
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def no_space(*_: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@given(parts=st.lists(st.binary(max_size=200), max_size=4))
+@given(blobs=st.lists(st.lists(st.binary(max_size=200), max_size=4), max_size=6))
 @settings(
     max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_blob_is_the_parts_joined_under_the_name_of_its_hash(
-    spool: Spool, tmp_path: Path, parts: list[bytes]
+def test_every_blob_is_its_parts_joined_and_read_back(
+    spool: Spool, blobs: list[list[bytes]]
 ) -> None:
-    data = b"".join(parts)
-    sha256 = hashlib.sha256(data).hexdigest()
-    ref = spool.write(*parts)
-    spool.sync([ref])
-    assert ref == BlobRef("files", f"{sha256[0]}/{sha256}", 0, len(data), sha256)
-    assert spool.read(ref) == data
-    assert spool.orphans() == 0
+    refs = [spool.write(*parts) for parts in blobs]
+    spool.sync(refs)
+    for ref, parts in zip(refs, blobs, strict=True):
+        data = b"".join(parts)
+        assert (ref.length, ref.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert spool.read(ref) == data
 
 
-def test_blobs_written_together_lie_in_one_file_and_are_read_apart(
-    spool: Spool, tmp_path: Path
-) -> None:
+def test_blobs_written_together_are_read_apart(spool: Spool) -> None:
+    spool.write(b"before")
     items = [b"report", b"", b"page"]
     refs = spool.write_together(items)
     assert [spool.read(ref) for ref in refs] == items
-    assert len(files(tmp_path)) == 1
+    assert len({ref.key for ref in refs}) == 1
 
 
-def test_same_bytes_lie_there_once(spool: Spool, tmp_path: Path) -> None:
-    assert spool.write(b"ab", b"c") == spool.write(b"a", b"bc")
-    assert len(files(tmp_path)) == 1
+def test_threads_never_write_over_each_other(spool: Spool) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        blobs = [bytes([number]) * (1000 + number) for number in range(200)]
+        refs = list(threads.map(spool.write, blobs))
+    assert [spool.read(ref) for ref in refs] == blobs
 
 
-def test_file_of_the_right_name_and_wrong_length_is_written_anew(
-    spool: Spool, tmp_path: Path
-) -> None:
-    ref = spool.write(b"whole")
-    (tmp_path / ref.key).write_bytes(b"who")
-    assert spool.write(b"whole") == ref
-    assert spool.read(ref) == b"whole"
+def test_full_segment_is_followed_by_another(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEGMENT", 10)
+    refs = [spool.write(b"1234567") for _ in range(3)]
+    spool.sync(refs)
+    assert len({ref.key for ref in refs}) == 3
+    assert {spool.read(ref) for ref in refs} == {b"1234567"}
 
 
-def test_resend_repairs_bytes_that_rotted_at_the_same_length(spool: Spool, tmp_path: Path) -> None:
-    ref = spool.write(b"whole")
-    (tmp_path / ref.key).write_bytes(b"wh0le")
-    spool.write(b"whole")
-    assert spool.read(ref) == b"whole"
+def test_another_process_appends_to_a_segment_of_its_own(spool: Spool, tmp_path: Path) -> None:
+    mine, theirs = spool.write(b"mine"), Spool(tmp_path).write(b"theirs")
+    assert mine.key != theirs.key
+    assert spool.read(theirs) == b"theirs"
 
 
 @pytest.mark.parametrize("damaged", [b"", b"whol", b"wh0le"])
@@ -93,43 +90,30 @@ def test_bytes_that_are_gone_are_told_apart_from_damaged_ones(spool: Spool, tmp_
         spool.read(ref)
 
 
-def test_preparing_sweeps_what_a_crash_left_and_keeps_what_was_kept(
+def test_start_removes_what_nothing_refers_to_and_keeps_the_rest(
     spool: Spool, tmp_path: Path
 ) -> None:
-    ref = spool.write(b"kept")
-    for name in ("one", "two"):
-        (tmp_path / "tmp" / name).write_bytes(b"half")
-    assert spool.orphans() == 2
-    assert spool.prepare() == 2
-    assert spool.prepare() == 0
-    assert spool.read(ref) == b"kept"
+    kept = spool.write(b"kept")
+    Spool(tmp_path).write(b"never acknowledged")
+    (tmp_path / "left by an older version").write_bytes(b"")
+    assert Spool(tmp_path).prepare({kept.key}) == 2
+    assert spool.read(kept) == b"kept"
+    assert Spool(tmp_path).prepare({kept.key}) == 0
 
 
-@pytest.mark.parametrize("step", ["fdatasync", "replace", "reach", "open"])
-def test_full_disk_at_any_step_leaves_no_file(
-    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+@pytest.mark.parametrize("step", ["pwrite", "open"])
+def test_full_disk_is_told_and_what_follows_is_whole(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    places: dict[str, tuple[object, str]] = {
-        "fdatasync": (os, "fdatasync"),
-        "replace": (Path, "replace"),
-        "reach": (module, "reach"),
-        "open": (Path, "open"),
-    }
     with monkeypatch.context() as patch:
-        patch.setattr(*places[step], no_space)
+        patch.setattr(os, step, no_space)
         with pytest.raises(OSError, match="No space") as caught:
-            spool.write(b"bytes")
+            spool.write(b"lost")
     assert caught.value.errno == errno.ENOSPC
-    assert files(tmp_path) == []
     assert spool.read(spool.write(b"bytes")) == b"bytes"
 
 
-def test_real_full_disk_in_the_middle_of_a_write_leaves_no_file(
-    spool: Spool, tmp_path: Path
-) -> None:
-    import resource  # noqa: PLC0415 - only here
-    import signal  # noqa: PLC0415 - only here
-
+def test_real_full_disk_in_the_middle_of_a_write_is_told(spool: Spool) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
@@ -139,19 +123,21 @@ def test_real_full_disk_in_the_middle_of_a_write_leaves_no_file(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert files(tmp_path) == []
+    assert spool.read(spool.write(b"bytes")) == b"bytes"
 
 
-def test_name_is_synced_before_it_counts(
-    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_bytes_and_name_are_synced_before_they_count(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
-    real = os.fsync
-    monkeypatch.setattr(
-        os,
-        "fsync",
-        lambda fd: (synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())), real(fd)),
-    )
-    refs = [spool.write(b"one"), spool.write(b"two"), spool.write(b"one")]
-    spool.sync(refs)
-    assert sorted(synced) == sorted({str(tmp_path / ref.key[:2]) for ref in refs})
+    for call in ("fsync", "fdatasync"):
+        real = getattr(os, call)
+        monkeypatch.setattr(
+            os, call, lambda fd, call=call, real=real: (synced.append(call), real(fd))
+        )
+    first = spool.write(b"first")
+    assert synced == ["fsync"]
+    spool.sync([first])
+    second = spool.write(b"second")
+    spool.sync([first, second])
+    assert synced == ["fsync", "fdatasync", "fdatasync"]

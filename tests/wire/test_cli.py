@@ -268,7 +268,7 @@ def ledger(tmp_path: Path) -> Ledger:
     """Return the ledger of the default data folder: one row waits, one is a conflict."""
     folder = tmp_path / "sinusnode-data"
     spool = Spool(folder / "spool")
-    spool.prepare()
+    spool.prepare(())
     made = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
     made.create()
     for content in (b"first", b"second"):

@@ -58,7 +58,7 @@ class Outbox:
         self.ledger = Ledger(self.settings.database_url)
         self.ledger.create()
         self.spool = Spool(self.folder / "spool")
-        self.spool.prepare()
+        self.spool.prepare(())
 
     def put(self, uid: str, *destinations: str) -> None:
         """Add one object with its three finished results."""
@@ -443,7 +443,9 @@ def test_delivery_is_given_up_visibly_after_the_time_that_is_set(outbox: Outbox)
 
 def test_damaged_result_is_not_sent_and_said(outbox: Outbox) -> None:
     (damaged,) = (item for item in outbox.ledger.due("PACS", outbox.now, 9) if item.role == "pdf")
-    (outbox.folder / "spool" / damaged.blob.key).write_bytes(b"rotten")
+    with (outbox.folder / "spool" / damaged.blob.key).open("r+b") as segment:
+        segment.seek(damaged.blob.offset)
+        segment.write(b"rotten")
     with Pacs(free_port()) as pacs:
         outbox.sender(pacs.port).step()
         assert len(pacs.files) == 2
