@@ -27,7 +27,7 @@ from rich.table import Table
 from analysis.ecg import Acquisition, Patient, Sex
 from analysis.formats import read
 from analysis.formats.dicom import Identity, encode
-from analysis.result import Overall, Result
+from analysis.result import Result, Verdict
 from analysis.synthetic import Kind, simulate
 from dicom_node import node, scu
 from dicom_node.ledger import Ledger, State
@@ -286,10 +286,13 @@ def _table(lines: Sequence[Shown]) -> Table:
 def _said(line: Shown) -> str:
     if line.result is None:
         return line.problem or "–"
-    if line.result.overall is Overall.NON_DIAGNOSTIC:
-        return f"Non-diagnostic ECG: {', '.join(line.result.quality.reasons)}"
+    quality = line.result.quality
+    reasons = ", ".join(quality.reasons)
+    if quality.verdict is Verdict.NON_DIAGNOSTIC:
+        return f"Non-diagnostic ECG: {reasons}"
     texts = [statement.text for statement in line.result.statements[:3]]
-    return "; ".join(texts) or "no listed finding above its threshold"
+    said = "; ".join(texts) or "no listed finding above its threshold"
+    return said if quality.verdict is Verdict.FULL else f"{said} (limited: {reasons})"
 
 
 def _numbers(result: Result | None) -> str:
