@@ -38,7 +38,7 @@ log = structlog.get_logger()
 RESULTS: Final = (
     "1.2.840.10008.5.1.4.1.1.88.33",  # Comprehensive SR Storage
     "1.2.840.10008.5.1.4.1.1.104.1",  # Encapsulated PDF Storage
-    *WAVEFORMS[:4],
+    *WAVEFORMS[:5],  # the copy keeps the class of a source that General ECG cannot hold
 )
 _BATCH = 60
 _JITTER = 0.2
