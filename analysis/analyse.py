@@ -5,15 +5,18 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-from analysis import criteria, statements
+import numpy as np
+
+from analysis import criteria, morphology, rhythm, statements
 from analysis.classify import classify
 from analysis.ecg import ECG, STANDARD_12, Patient, Recording
 from analysis.measure import of_examined
 from analysis.model import Model, load_model
-from analysis.quality import examine
-from analysis.result import Finding, Result
+from analysis.quality import Assessed, examine
+from analysis.result import Finding, LeadMeasurements, Measurements, Result
+from analysis.rhythm import Rhythm
 
-ALGORITHM_REVISION = "1"
+ALGORITHM_REVISION = "2"
 """Raised whenever the same ECG may give another result."""
 
 QTcFormula = Literal["bazett", "fridericia", "framingham", "hodges"]
@@ -57,10 +60,12 @@ def analyse(
     chosen = _models(models)
     examined = examine(recording.ecg, expected=STANDARD_12)
     quality = examined.quality
-    measurements = of_examined(recording.ecg, examined)
+    measurements, leads, seen = _measured(recording.ecg, examined)
     formula = (options or Options()).qtc_formula
     case = criteria.Case(
         measurements=measurements,
+        leads=leads,
+        rhythm=seen,
         quality=quality,
         patient=who,
         qtc=getattr(measurements, f"qtc_{formula}"),
@@ -74,11 +79,23 @@ def analyse(
         statements=lines,
         findings=findings,
         measurements=measurements,
+        leads=leads,
         quality=quality,
         models=tuple(model.identity for model in chosen),
         overall=statements.overall(quality, lines),
         not_assessed=statements.not_assessed(findings),
     )
+
+
+def _measured(ecg: ECG, examined: Assessed) -> tuple[Measurements, LeadMeasurements, Rhythm]:
+    """Return every measurement of an examined ECG, and what was seen of its rhythm."""
+    measured = of_examined(ecg, examined)
+    beats = examined.beats if examined.prepared else None
+    dominant = tuple(np.flatnonzero(beats.dominant).tolist()) if beats else ()
+    leads = morphology.of_leads(measured.median_beat, measured.median_fiducials, dominant)
+    seen = rhythm.of_examined(ecg, examined, measured)
+    shaped = morphology.complete(measured, leads, ecg.sampling_frequency)
+    return rhythm.complete(shaped, seen), leads, seen
 
 
 def _models(models: Model | Sequence[Model] | None) -> tuple[Model, ...]:
@@ -94,7 +111,10 @@ def _of_models(models: Sequence[Model], ecg: ECG, case: criteria.Case) -> tuple[
 
 
 def _gated(finding: Finding, case: criteria.Case) -> Finding:
-    reason = criteria.not_assessable(finding.key, case.quality, case.patient)
+    paced = case.rhythm.paced
+    reason = criteria.not_assessable(finding.key, case.quality, case.patient, paced=paced)
+    if finding.present and reason is None:
+        reason = statements.against_rate(finding.key, case.measurements.heart_rate)
     if reason is None or finding.present is None:
         return finding
     return replace(finding, probability=None, present=None, reason=reason)

@@ -6,9 +6,10 @@ the source, every output can be built again to the same bytes.
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -54,6 +55,102 @@ class Quantity:
             raise ValueError("a quantity has either a value or a reason")
 
 
+@dataclass(frozen=True, slots=True)
+class LeadQuantity:
+    """What a measurement of one lead is: its unit, how it is made, why it may be missing."""
+
+    unit: str
+    method: str
+    missing: str
+
+
+def _of_wave(wave: str, kind: str, unit: str) -> LeadQuantity:
+    return LeadQuantity(unit, f"{kind} of the {wave} wave, 0 = none", "no QRS complex was measured")
+
+
+def _of_st(time: str) -> LeadQuantity:
+    return LeadQuantity("mV", f"level at {time} above that before the QRS", "no J point was found")
+
+
+LEAD_QUANTITIES: Mapping[str, LeadQuantity] = MappingProxyType(
+    {
+        "p_amplitude": LeadQuantity("mV", "greatest deflection, signed", "no P wave was found"),
+        "p_terminal_force": LeadQuantity(
+            "mV.ms", "depth times duration of a negative end of P", "no P wave was found"
+        ),
+        "q_amplitude": _of_wave("Q or QS", "depth", "mV"),
+        "q_duration": _of_wave("Q or QS", "duration", "ms"),
+        "r_amplitude": _of_wave("R", "height", "mV"),
+        "r_duration": _of_wave("R", "duration", "ms"),
+        "s_amplitude": _of_wave("S", "depth", "mV"),
+        "s_duration": _of_wave("S", "duration", "ms"),
+        "r2_amplitude": _of_wave("R′", "height", "mV"),
+        "r2_duration": _of_wave("R′", "duration", "ms"),
+        "r_notch": _of_wave("R", "depth of a notch", "mV"),
+        "r_peak_time": LeadQuantity("ms", "QRS onset to the highest R", "no R wave was measured"),
+        "half_time": LeadQuantity(
+            "ms", "QRS onset to half of its greatest deflection", "no QRS complex was measured"
+        ),
+        "qrs_area": LeadQuantity("mV.ms", "net area of the QRS", "no QRS complex was measured"),
+        "st_j": _of_st("J"),
+        "st_20": _of_st("J + 20 ms"),
+        "st_60": _of_st("J + 60 ms"),
+        "st_80": _of_st("J + 80 ms"),
+        "t_amplitude": LeadQuantity("mV", "greatest deflection, signed", "no T wave was found"),
+    }
+)
+"""Every measurement of a single lead, on its median beat, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LeadMeasurements:
+    """The measurements of each lead's median beat.
+
+    Parameters
+    ----------
+    leads
+        One name per row.
+    values
+        ``(leads, quantities)`` in the order and the units of :data:`LEAD_QUANTITIES`; NaN =
+        not measured, 0 = the wave is not there.
+    beats
+        Which beats (rows of the fiducial arrays) the median rests on.
+    """
+
+    leads: tuple[Lead, ...] = ()
+    values: Marks = field(default_factory=lambda: np.empty((0, len(LEAD_QUANTITIES))))
+    beats: tuple[int, ...] = ()
+
+    def value(self, lead: Lead, name: str) -> float:
+        """Return one number, NaN where it was not measured."""
+        if lead not in self.leads:
+            return np.nan
+        return float(self.values[self.leads.index(lead), _COLUMNS[name]])
+
+    def __getitem__(self, lead: Lead) -> Mapping[str, Quantity]:
+        """Return the quantities of a lead by name. Raises KeyError where it is absent."""
+        if lead not in self.leads:
+            raise KeyError(lead)
+        return {name: self._quantity(lead, name) for name in LEAD_QUANTITIES}
+
+    def _quantity(self, lead: Lead, name: str) -> Quantity:
+        value, what = self.value(lead, name), LEAD_QUANTITIES[name]
+        if np.isfinite(value):
+            return Quantity(value=value, unit=what.unit, method=what.method, beats=self.beats)
+        return Quantity(value=None, unit=what.unit, method=what.method, reason=what.missing)
+
+
+_COLUMNS = {name: column for column, name in enumerate(LEAD_QUANTITIES)}
+
+
+def _unmeasured(unit: str) -> Quantity:
+    return Quantity(value=None, unit=unit, method="none", reason="it was not measured")
+
+
+_NO_RATE, _NO_SHARE = _unmeasured("{H.B.}/min"), _unmeasured("%")
+_NO_TIME, _NO_VOLTAGE, _NO_PRODUCT = (_unmeasured(unit) for unit in ("ms", "mV", "mV.ms"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Measurements:
     """The global measurements, the beats they rest on and every fiducial.
@@ -76,6 +173,15 @@ class Measurements:
     t_axis: Quantity
     rr_variability: Quantity
     """RMSSD (root mean square of successive RR differences) over the mean RR, unit ``1``."""
+    atrial_rate: Quantity = _NO_RATE
+    jt_interval: Quantity = _NO_TIME
+    qt_dispersion: Quantity = _NO_TIME
+    sokolow_lyon: Quantity = _NO_VOLTAGE
+    cornell_voltage: Quantity = _NO_VOLTAGE
+    cornell_product: Quantity = _NO_PRODUCT
+    sdnn: Quantity = _NO_TIME
+    rmssd: Quantity = _NO_TIME
+    pnn50: Quantity = _NO_SHARE
     r_peaks: Marks
     """``(beats,)``, 0-based samples at the ECG's rate: the rows of every fiducial array."""
     fiducials: Mapping[str, Mapping[str, Marks]]
@@ -168,6 +274,8 @@ class Finding:
     """Name of the model, where ``origin`` is one."""
     evidence: tuple[str, ...] = ()
     """Each with its number: "PR interval 224 ms"."""
+    leads: tuple[Lead, ...] = ()
+    """Those that carried it; empty where all leads together did."""
     reason: str | None = None
 
     def __post_init__(self) -> None:
@@ -184,6 +292,8 @@ class Statement:
     text: str
     origin: Origin
     evidence: tuple[str, ...] = ()
+    leads: tuple[Lead, ...] = ()
+    """Those that carried it; empty where all leads together did."""
 
 
 class Overall(StrEnum):
@@ -205,6 +315,8 @@ class Result:
     """Most important first."""
     findings: tuple[Finding, ...]
     measurements: Measurements
+    leads: LeadMeasurements = field(default_factory=LeadMeasurements)
+    """Amplitudes, durations and ST levels of each lead."""
     quality: Quality
     models: tuple[ModelIdentity, ...]
     overall: Overall
@@ -218,6 +330,11 @@ class Result:
             "statements": [_plain(item) for item in self.statements],
             "findings": [_plain(item) for item in self.findings],
             "measurements": _measurements_to_plain(self.measurements),
+            "leads": {
+                "leads": list(self.leads.leads),
+                "values": _packed(self.leads.values),
+                "beats": list(self.leads.beats),
+            },
             "quality": {
                 "verdict": self.quality.verdict,
                 "reasons": list(self.quality.reasons),
@@ -239,6 +356,7 @@ class Result:
             statements=tuple(_statement(item) for item in document["statements"]),
             findings=tuple(_finding(item) for item in document["findings"]),
             measurements=_measurements_from_plain(document["measurements"]),
+            leads=_lead_measurements(document.get("leads")),
             quality=Quality(
                 verdict=Verdict(quality["verdict"]),
                 reasons=tuple(QualityReason(why) for why in quality["reasons"]),
@@ -264,6 +382,7 @@ def _statement(item: dict[str, Any]) -> Statement:
         text=item["text"],
         origin=Origin(item["origin"]),
         evidence=tuple(item["evidence"]),
+        leads=_leads(item.get("leads", ())),
     )
 
 
@@ -274,8 +393,13 @@ def _finding(item: dict[str, Any]) -> Finding:
             "code": Code(*item["code"]),
             "origin": Origin(item["origin"]),
             "evidence": tuple(item["evidence"]),
+            "leads": _leads(item.get("leads", ())),
         }
     )
+
+
+def _leads(names: Iterable[str]) -> tuple[Lead, ...]:
+    return tuple(Lead(name) for name in names)
 
 
 def _packed(array: npt.NDArray[np.floating[Any]]) -> dict[str, Any]:
@@ -343,4 +467,15 @@ def _measurements_from_plain(document: dict[str, Any]) -> Measurements:
             kind: np.nan if mark is None else mark
             for kind, mark in document["median_fiducials"].items()
         },
+    )
+
+
+def _lead_measurements(document: dict[str, Any] | None) -> LeadMeasurements:
+    """Return the table of each lead; results stored before there was one have none."""
+    if document is None:
+        return LeadMeasurements()
+    return LeadMeasurements(
+        leads=_leads(document["leads"]),
+        values=_unpacked(document["values"]),
+        beats=tuple(document["beats"]),
     )

@@ -1,14 +1,13 @@
 """The letters of the page: which can be printed, how wide they are, where a line breaks."""
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Final
 
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfbase.ttfonts import TTFontFace
 
 from analysis.paper.page import MM_PER_INCH, POINTS_PER_INCH
 
@@ -17,6 +16,7 @@ REPLACEMENT: Final = "□"
 
 _FILES = Path(__file__).parents[1] / "fonts"
 _LONGEST = 600
+_UNITS_PER_EM = 1000
 
 
 @cache
@@ -26,16 +26,24 @@ def font_file(*, bold: bool) -> Path:
 
 
 @cache
-def font(*, bold: bool) -> TTFont:
-    """Return the font of a weight, known to reportlab under its ``fontName``."""
-    typeface = TTFont(f"sinusnode-{'bold' if bold else 'book'}", str(font_file(bold=bold)))
-    pdfmetrics.registerFont(typeface)
+def face(*, bold: bool) -> TTFontFace:
+    """Return the typeface of a weight."""
+    typeface = TTFontFace(str(font_file(bold=bold)))
+    del typeface.table["name"]  # its licence, which no PDF needs and every page would carry
     return typeface
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
     """Return the width of a line in mm; ``size`` in points."""
-    return float(font(bold=bold).stringWidth(text, size)) * MM_PER_INCH / POINTS_PER_INCH
+    default = face(bold=bold).defaultWidth
+    units = sum(map(_widths(bold=bold).get, text, repeat(default)))
+    return units * size * (MM_PER_INCH / POINTS_PER_INCH / _UNITS_PER_EM)
+
+
+@cache
+def _widths(*, bold: bool) -> Mapping[str, float]:
+    """Return the width of each character, in thousandths of the size."""
+    return {chr(code): width for code, width in face(bold=bold).charWidths.items()}
 
 
 def printable(text: str) -> str:
@@ -45,11 +53,13 @@ def printable(text: str) -> str:
     is no character at all becomes :data:`REPLACEMENT`.
     """
     line = " ".join(text.replace("\0", " ").split())[:_LONGEST]
+    if line.isascii() and line.isprintable():
+        return line
     return "".join(map(_glyph, unicodedata.normalize("NFC", line)))
 
 
 def _glyph(character: str) -> str:
-    known = ord(character) in font(bold=False).face.charToGlyph
+    known = ord(character) in face(bold=False).charToGlyph
     plain = unicodedata.bidirectional(character) not in {"R", "AL", "AN", "NSM", "BN"}
     return character if known and plain else REPLACEMENT
 

@@ -128,7 +128,7 @@ def decimals(points: Points) -> npt.NDArray[np.uint8]:
 
     Looking whole numbers up in a table is ten times faster than formatting them one by one.
     """
-    return _DECIMALS[points].reshape(len(points), 2 * (_DIGITS + 1))
+    return _DECIMALS.take(points, axis=0).reshape(len(points), 2 * (_DIGITS + 1))
 
 
 def operators(*words: bytes) -> npt.NDArray[np.uint8]:

@@ -68,7 +68,7 @@ def _line(line: Line) -> str:
 
 
 def _trace(trace: Trace) -> str:
-    path = np.hstack([_PEN[trace.starts.astype(np.intp)], decimals(trace.points)])
+    path = np.hstack([_PEN.take(trace.starts, axis=0), decimals(trace.points)])
     return f'<path stroke-width="{trace.width * UNIT:g}" d="{path.tobytes().decode()}"/>'
 
 

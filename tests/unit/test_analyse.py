@@ -1,5 +1,6 @@
 """From an ECG to what is said of it: the safety rules of the design, as tests."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -87,6 +88,12 @@ def test_an_ecg_that_cannot_be_read_never_becomes_a_diagnosis(ecg: ECG) -> None:
     assert not [item for item in result.findings if item.present is not None]
 
 
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_statement_shows_the_numbers_it_rests_on(kind: Kind) -> None:
+    for line in analyse(simulate(kind).ecg, patient=ADULT).statements:
+        assert any(character.isdigit() for text in line.evidence for character in text), line
+
+
 def test_adult_limits_are_not_applied_to_a_child_or_to_unknown_age() -> None:
     for patient in (CHILD, Patient()):
         result = analyse(simulate(Kind.LBBB).ecg, patient=patient)
@@ -94,8 +101,11 @@ def test_adult_limits_are_not_applied_to_a_child_or_to_unknown_age() -> None:
         assert any("Not assessed" in line for line in result.not_assessed)
 
 
+USUAL = (finding("normal", present=True), finding("sinus_rhythm", present=True))
+
+
 def judged_normal(result: Result, patient: Patient, quality: Quality) -> bool:
-    findings = (finding("normal", present=True), finding("lbbb", present=False))
+    findings = (*USUAL, finding("lbbb", present=False))
     return statements.may_be_normal(result.recording, quality, patient, findings)
 
 
@@ -116,8 +126,28 @@ def test_normal_is_not_said_beside_an_abstention_or_an_abnormality() -> None:
     recording = Recording(ecg=simulate(Kind.SINUS).ecg, format="ECG")
     full = Quality(verdict=Verdict.FULL)
     for other in (finding("lbbb", present=None), finding("lbbb", present=True)):
-        findings = (finding("normal", present=True), other)
+        findings = (*USUAL, other)
         assert not statements.may_be_normal(recording, full, ADULT, findings)
+
+
+def test_normal_needs_sinus_rhythm_at_a_usual_rate_without_pacing() -> None:
+    recording = Recording(ecg=simulate(Kind.SINUS).ecg, format="ECG")
+    full, normal = Quality(verdict=Verdict.FULL), finding("normal", present=True)
+    assert not statements.may_be_normal(recording, full, ADULT, [normal])
+    assert statements.may_be_normal(recording, full, ADULT, USUAL)
+    for key in ("paced", "sinus_bradycardia", "sinus_tachycardia"):
+        findings = (*USUAL, finding(key, present=True, origin=Origin.CRITERIA))
+        assert not statements.may_be_normal(recording, full, ADULT, findings)
+
+
+def test_a_model_cannot_contradict_the_measured_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [(finding("svt", present=True), finding("sinus_tachycardia", present=True))]
+    monkeypatch.setattr(sys.modules[analyse.__module__], "classify", lambda *_: said)
+    result = analyse(simulate(Kind.SINUS, heart_rate=64).ecg, patient=ADULT)
+    assert not keys(result) & {"svt", "sinus_tachycardia"}
+    (svt,) = [item for item in result.findings if item.key == "svt" and item.model is None
+              and item.origin is Origin.MODEL]  # fmt: skip
+    assert svt.reason == "the measured heart rate is 64/min"
 
 
 def test_suspected_reversal_silences_what_it_would_falsify() -> None:
@@ -137,30 +167,15 @@ def test_suspected_reversal_silences_what_it_would_falsify() -> None:
     assert result.overall is not Overall.NORMAL
 
 
-def test_measured_findings_are_decided_by_measurement() -> None:
-    model_says = finding("av_block_1", present=True)
-    measured = finding("av_block_1", present=False, origin=Origin.CRITERIA)
-    (decided,) = statements.decide([model_says, measured])
-    assert decided is measured
-
-
-def test_contradicting_and_weaker_statements_are_left_out_and_order_is_by_urgency() -> None:
-    present = ["sinus_rhythm", "atrial_fibrillation", "lbbb", "ivcd", "conduction_disturbance"]
-    lines = statements.state([finding(key, present=True) for key in present], normal=False)
-    assert [line.key for line in lines] == ["atrial_fibrillation", "lbbb"]
-
-
-def test_paced_rhythm_silences_what_pacing_explains() -> None:
-    present = [finding(key, present=True) for key in ("paced", "lbbb", "long_qt", "lvh")]
-    assert [line.key for line in statements.state(present, normal=False)] == ["paced"]
-
-
 @pytest.mark.parametrize("kind", list(Kind))
 def test_stored_result_gives_the_same_result_again(kind: Kind) -> None:
     result = analyse(simulate(kind).ecg, [], patient=ADULT)
     again = Result.from_json(result.to_json(), result.recording)
     assert again.to_json() == result.to_json()
     assert dict(again.measurements.quantities()) == dict(result.measurements.quantities())
+    assert again.findings == result.findings
+    assert again.statements == result.statements
+    np.testing.assert_array_equal(again.leads.values, result.leads.values)
     for lead, marks in result.measurements.fiducials.items():
         for name, values in marks.items():
             np.testing.assert_array_equal(again.measurements.fiducials[lead][name], values)

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from PIL import Image
-from pypdf import PdfReader
-from pypdf.generic import ContentStream
+from PIL import Image, ImageChops, ImageFilter
+from pypdf import PageObject, PdfReader
+from support import need_program
 
 from analysis.codes import VOCABULARY
 from analysis.ecg import (
@@ -140,16 +140,12 @@ def multiply(inner: Matrix, outer: Matrix) -> Matrix:
     )  # fmt: skip
 
 
-def stroked(
-    stream: Any,
-    resources: Any,
-    height: float,
-    matrix: Matrix = (1, 0, 0, 1, 0, 0),
-    colour: Colour = (0,),
-) -> Iterator[Stroke]:
-    """Yield what a PDF interpreter would stroke, forms included (PDF 32000-1, 8.3 to 8.5)."""
+def stroked(page: PageObject) -> Iterator[Stroke]:
+    """Yield what a PDF interpreter would stroke (ISO 32000-1, 8.3 to 8.5)."""
+    matrix, colour = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0), (0.0,)
+    height = float(page.mediabox.height)
     stack, parts = [], []
-    for operands, operator in ContentStream(stream, None).operations:
+    for operands, operator in page.get_contents().operations:
         if operator == b"q":
             stack.append((matrix, colour))
         elif operator == b"Q":
@@ -158,9 +154,6 @@ def stroked(
             matrix = multiply([float(part) for part in operands], matrix)
         elif operator == b"RG":
             colour = tuple(float(part) for part in operands)
-        elif operator == b"Do":
-            form = resources["/XObject"][operands[0]]
-            yield from stroked(form, form["/Resources"], height, matrix, colour)
         elif operator in {b"m", b"l"}:
             x, y = (float(part) for part in operands)
             a, b, c, d, e, f = matrix
@@ -174,8 +167,7 @@ def stroked(
 
 
 def paths(res: Result) -> list[Stroke]:
-    page = PdfReader(BytesIO(render(res, "pdf"))).pages[0]
-    return list(stroked(page.get_contents(), page["/Resources"], float(page.mediabox.height)))
+    return list(stroked(PdfReader(BytesIO(render(res, "pdf"))).pages[0]))
 
 
 def traces(res: Result) -> list[Stroke]:
@@ -709,11 +701,39 @@ def test_another_process_writes_the_same_bytes() -> None:
     assert len(said[0].split()) == 3
 
 
+def test_a_page_with_rare_letters_leaves_no_trace_in_the_next_one() -> None:
+    before = render(result(), "pdf")
+    render(result(patient=Patient(name="Чехов^Антон")), "pdf")
+    assert render(result(), "pdf") == before
+
+
 def test_every_font_is_embedded() -> None:
     page = PdfReader(BytesIO(render(result(), "pdf"))).pages[0]
-    fonts = [font.get_object() for font in page["/Resources"]["/Font"].values()]
-    assert fonts
+    fonts = [font["/DescendantFonts"][0] for font in page["/Resources"]["/Font"].values()]
+    assert len(fonts) == 2
     assert all("/FontFile2" in font["/FontDescriptor"] for font in fonts)
+
+
+def test_a_strict_reader_finds_every_object_where_the_file_says() -> None:
+    data = render(result(), "pdf")
+    reader = PdfReader(BytesIO(data), strict=True)
+    assert len(reader.pages) == 1
+    for number, offset in reader.xref[0].items():
+        assert data[offset:].startswith(b"%d 0 obj" % number)
+
+
+def test_another_program_draws_the_pdf_as_the_png_shows_it(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.pdf"
+    draw(result(), path)
+    program = need_program("pdftoppm")
+    subprocess.run([program, "-r", "150", "-singlefile", path, tmp_path / "sheet"], check=True)
+    other, own = (
+        Image.open(source).convert("L").point(lambda grey: 255 * (grey < 80))
+        for source in (tmp_path / "sheet.ppm", BytesIO(render(result(), "png", dpi=150)))
+    )
+    for one, two in ((other, own), (own, other)):
+        beside = ImageChops.subtract(one, two.filter(ImageFilter.MaxFilter(7)))
+        assert beside.histogram()[255] < 0.005 * one.histogram()[255]
 
 
 def test_the_document_properties_name_no_patient() -> None:

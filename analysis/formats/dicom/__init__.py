@@ -7,26 +7,20 @@ the dictionary, the character sets, and the Dataset that a report writer copies 
 """
 
 import warnings
-from io import BytesIO
+from collections.abc import Callable
+from typing import TypeVar
 
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 from analysis.ecg import Recording
 from analysis.errors import Reason, Undecodable
 from analysis.formats.dicom.decode import recording
-from analysis.formats.dicom.elements import (
-    Encoded,
-    damaged,
-    little_endian,
-    looks_like_dicom,
-    split,
-)
+from analysis.formats.dicom.elements import Encoded, damaged, looks_like_dicom, split
 from analysis.formats.dicom.encode import Identity, encode
 from analysis.formats.dicom.leads import lead_code, lead_source_sequence
+from analysis.formats.dicom.parsed import parsed
 
 __all__ = [
     "Identity",
@@ -40,6 +34,9 @@ __all__ = [
 ]
 
 
+_T = TypeVar("_T")
+
+
 def read(data: bytes) -> Recording:
     """Return the ECG of a DICOM file, with or without its preamble.
 
@@ -48,20 +45,37 @@ def read(data: bytes) -> Recording:
     Undecodable
         With the reason; nothing else.
     """
-    return _guarded(data)
+    return _guarded(lambda: recording(split(data)))
 
 
 def decode(dataset: Dataset) -> Recording:
     """Return the ECG of a dataset in memory. Raises Undecodable, and nothing else."""
-    return _guarded(dataset)
+    return _guarded(lambda: recording(_encoded(dataset)))
 
 
-def _guarded(source: bytes | Dataset) -> Recording:
+def parse(data: bytes) -> Dataset:
+    """Return the dataset of a DICOM file, every element of it checked.
+
+    Nothing that is read from it later can fail or warn. What big-endian files hold is in
+    little-endian order, as the Dataset says.
+
+    Raises
+    ------
+    Undecodable
+        TOO_LARGE beyond 64 MiB (also inflated), 16 levels or 200,000 elements; DAMAGED where
+        the structure or any value is broken; UNSUPPORTED; NOT_RECOGNISED.
+    """
+    if not looks_like_dicom(data):
+        raise Undecodable(Reason.NOT_RECOGNISED, "The bytes are no DICOM object.")
+    return _guarded(lambda: parsed(split(data)))
+
+
+def _guarded(decoded: Callable[[], _T]) -> _T:
     try:
-        return recording(split(source) if isinstance(source, bytes) else _encoded(source))
+        return decoded()
     except (Undecodable, MemoryError):
         raise
-    except Exception as error:  # the boundary: one place catches
+    except Exception as error:  # the boundary: one place catches, pydicom raises nine kinds
         raise damaged(f"The object cannot be decoded ({type(error).__name__}).") from error
 
 
@@ -74,58 +88,4 @@ def _encoded(dataset: Dataset) -> Encoded:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         write_dataset(buffer, dataset)
-    return Encoded({}, b"", buffer.getvalue(), implicit=False, big_endian=little_endian is False)
-
-
-def parse(data: bytes) -> Dataset:
-    """Return the dataset of a DICOM file, every element of it decoded.
-
-    Nothing that is read from it later can fail. What big-endian files hold is in little-endian
-    order, as the Dataset says.
-
-    Raises
-    ------
-    Undecodable
-        TOO_LARGE beyond 64 MiB (also inflated), 16 levels or 200,000 elements; DAMAGED where
-        the structure or any value is broken; UNSUPPORTED; NOT_RECOGNISED.
-    """
-    if not looks_like_dicom(data):
-        raise Undecodable(Reason.NOT_RECOGNISED, "The bytes are no DICOM object.")
-    encoded = split(data)
-    encoded.dataset()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _dataset(encoded)
-    except MemoryError:
-        raise
-    except Exception as error:  # the boundary to pydicom, which raises nine kinds
-        raise damaged(f"The object cannot be decoded ({type(error).__name__}).") from error
-
-
-def _dataset(encoded: Encoded) -> Dataset:
-    body = read_dataset(BytesIO(encoded.body), encoded.implicit, not encoded.big_endian)
-    meta = read_dataset(BytesIO(encoded.head), is_implicit_VR=False, is_little_endian=True)
-    dataset = FileDataset(
-        BytesIO(),
-        body,
-        file_meta=FileMetaDataset(meta),
-        is_implicit_VR=encoded.implicit,
-        is_little_endian=True,
-    )
-    _decode_elements(dataset, swap=encoded.big_endian)
-    if encoded.big_endian:
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return dataset
-
-
-def _decode_elements(dataset: Dataset, *, swap: bool) -> None:
-    """Make pydicom decode every value now, and put binary ones in little-endian order."""
-    for element in dataset:
-        if element.VR == "SQ":
-            for item in element.value:
-                _decode_elements(item, swap=swap)
-        elif swap and isinstance(element.value, bytes):
-            element.value = little_endian(element.value, element.VR.encode())
-        else:
-            str(element.value)
+    return Encoded({}, buffer.getvalue(), implicit=False, big_endian=little_endian is False)

@@ -29,8 +29,11 @@ MAX_BYTES: Final = 64 * 2**20
 MAX_DEPTH: Final = 16
 MAX_ELEMENTS: Final = 200_000
 
-Item: TypeAlias = dict[int, Union[bytes, "list[Item]"]]
-"""A dataset or sequence item: values by tag, bytes in little-endian order."""
+Item: TypeAlias = dict[int, tuple[bytes, Union[bytes, "list[Item]"]]]
+"""A dataset or sequence item: VR, empty where it is implicit, and value by tag.
+
+Values are bytes in little-endian order, or items.
+"""
 
 _UNDEFINED: Final = 0xFFFFFFFF
 _DELIMITERS: Final = 0xFFFE
@@ -59,8 +62,6 @@ class Encoded:
 
     meta: Item
     """File Meta Information, empty where the file has none."""
-    head: bytes
-    """Its bytes."""
     body: bytes
     """The dataset as the transfer syntax wrote it, inflated."""
     implicit: bool
@@ -101,7 +102,7 @@ def split(data: bytes) -> Encoded:
     start = 132 if data[128:132] == b"DICM" else 0
     walker = _Walker(data, start=start, implicit=False, big_endian=False)
     meta = walker.meta()
-    head, body = data[start : walker.position], data[walker.position :]
+    body = data[walker.position :]
     syntax = text(meta, "TransferSyntaxUID") or _guessed_syntax(body)
     if syntax == DeflatedExplicitVRLittleEndian:
         body = _inflate(body)
@@ -110,7 +111,7 @@ def split(data: bytes) -> Encoded:
             Reason.UNSUPPORTED,
             "The transfer syntax is none that waveforms use; send it as Explicit VR Little Endian.",
         )
-    return Encoded(meta, head, body, body[4:6] not in _VRS, syntax == ExplicitVRBigEndian)
+    return Encoded(meta, body, body[4:6] not in _VRS, syntax == ExplicitVRBigEndian)
 
 
 _PLAIN_SYNTAXES: Final = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
@@ -181,7 +182,7 @@ class _Walker:
     def _add(self, elements: Item, tag: int, vr: bytes, length: int) -> None:
         if tag in elements:
             raise damaged("An element stands twice in one item; the object was altered.")
-        elements[tag] = self._value(tag, vr, length)
+        elements[tag] = vr, self._value(tag, vr, length)
 
     def _header(self) -> tuple[int, bytes, int]:
         """Return tag, VR and length of the element here, and step behind them."""
@@ -270,9 +271,12 @@ def little_endian(value: bytes, vr: bytes) -> bytes:
     return np.frombuffer(value, f"u{size}").byteswap().tobytes()
 
 
+_NOTHING: Final = (b"", b"")
+
+
 def items(item: Item, keyword: str) -> list[Item]:
     """Return the items of a sequence, none where it is absent or empty."""
-    value = item.get(_tag(keyword), [])
+    _, value = item.get(_tag(keyword), _NOTHING)
     if isinstance(value, list):
         return value
     if value:
@@ -282,7 +286,7 @@ def items(item: Item, keyword: str) -> list[Item]:
 
 def value(item: Item, keyword: str) -> bytes:
     """Return the bytes of a value, empty where it is absent."""
-    found = item.get(_tag(keyword), b"")
+    _, found = item.get(_tag(keyword), _NOTHING)
     if isinstance(found, list):
         raise damaged(f"{keyword} is a sequence; the object was altered.")
     return found

@@ -1,0 +1,216 @@
+"""Rhythm: who leads the heart, how fast, how regularly, and what comes too early."""
+
+import numpy as np
+
+from analysis.criteria.case import Case, Criterion, Judgement, Unassessed
+from analysis.rhythm import Mask
+
+_BRADYCARDIA, _TACHYCARDIA = 60.0, 100.0  # per minute
+_SVT = 150.0  # per minute: below it a sinus rhythm whose P waves hide in T is more likely
+_SINUS_P_AXIS = (-30.0, 105.0)  # degrees: P upright in II
+_LEADS_MOST = 0.5  # of the dominant beats that have a P wave
+_IRREGULAR = 0.055  # of the median RR
+_CONSTANT_P = 10.0  # power of the mean P over chance
+_ARRHYTHMIA = 160.0, 0.1  # ms and of the mean, from shortest to longest RR
+_PAIRS = 3  # of a bigeminus
+_PAUSE = 1.7  # of the median RR
+_TWO_TO_ONE = (120.0, 175.0)  # per minute: what flutter of 240 to 350 gives at 2:1
+
+
+def _rate(case: Case) -> tuple[float, str]:
+    rate = case.value("heart_rate")
+    return rate, f"heart rate {rate:.0f}/min"
+
+
+def _sinus(case: Case) -> bool:
+    axis = case.measurements.p_axis.value
+    upright = axis is None or _SINUS_P_AXIS[0] <= axis <= _SINUS_P_AXIS[1]
+    led = case.measurements.pr_interval.value is not None
+    return led and upright and case.rhythm.p_share >= _LEADS_MOST and not _fibrillates(case)
+
+
+def _p_axis(case: Case) -> tuple[str, ...]:
+    axis = case.measurements.p_axis.value
+    share = f"P before {100 * case.rhythm.p_share:.0f} % of beats"
+    return (share,) if axis is None else (share, f"P axis {axis:.0f}°")
+
+
+def _irregular(case: Case) -> bool:
+    if np.isnan(case.rhythm.irregularity):
+        raise Unassessed("too few beats to judge regularity")
+    return case.rhythm.irregularity >= _IRREGULAR
+
+
+def _fibrillates(case: Case) -> bool:
+    """Return whether RR intervals are irregular and no constant P wave leads them."""
+    irregular = case.rhythm.irregularity >= _IRREGULAR
+    return irregular and case.rhythm.p_constancy < _CONSTANT_P
+
+
+def sinus_rhythm(case: Case) -> Judgement:
+    """P waves of sinus axis (upright in II) before the QRS complexes (AHA/ACCF/HRS 2007, II)."""
+    return Judgement(_sinus(case), (_rate(case)[1], *_p_axis(case)))
+
+
+def sinus_bradycardia(case: Case) -> Judgement:
+    """Sinus rhythm below 60 per minute (AHA/ACCF/HRS 2007, part II)."""
+    rate, text = _rate(case)
+    return Judgement(_sinus(case) and rate < _BRADYCARDIA, (text,))
+
+
+def sinus_tachycardia(case: Case) -> Judgement:
+    """Sinus rhythm above 100 per minute (AHA/ACCF/HRS 2007, part II)."""
+    rate, text = _rate(case)
+    return Judgement(_sinus(case) and rate > _TACHYCARDIA, (text,))
+
+
+def sinus_arrhythmia(case: Case) -> Judgement:
+    """Sinus rhythm whose normal RR intervals differ by over 160 ms and 10 % (Surawicz 2008)."""
+    case.value("rr_interval")
+    intervals = case.rhythm.nn
+    if intervals.size < _PAIRS:
+        raise Unassessed("too few normal-to-normal intervals")
+    spread = float(np.ptp(intervals))
+    limit = max(_ARRHYTHMIA[0], _ARRHYTHMIA[1] * float(intervals.mean()))
+    text = f"RR from {intervals.min():.0f} to {intervals.max():.0f} ms"
+    return Judgement(_sinus(case) and spread > limit, (text,))
+
+
+def atrial_fibrillation(case: Case) -> Judgement:
+    """Irregularly irregular RR intervals without distinct repeating P waves (ESC 2020, §3)."""
+    irregular = _irregular(case)
+    if case.rhythm.paced and not irregular:
+        raise Unassessed("a paced rhythm hides the irregularity of atrial fibrillation")
+    if np.isnan(case.rhythm.p_constancy):
+        raise Unassessed("too few beats to look for P waves")
+    return Judgement(
+        _fibrillates(case) and not case.rhythm.flutters,
+        (
+            f"RR irregularity {case.rhythm.irregularity:.2f} (limit {_IRREGULAR})",
+            f"P constancy {case.rhythm.p_constancy:.1f} (limit {_CONSTANT_P:.0f})",
+        ),
+    )
+
+
+def atrial_flutter(case: Case) -> Judgement:
+    """Regular atrial waves of 210 to 360 per minute between T and QRS (ACC/AHA/HRS 2015).
+
+    It is told only where more than one wave fits between T and QRS. A regular tachycardia of
+    120 to 175 may be flutter with 2:1 conduction: there it is not judged.
+    """
+    rate = case.value("heart_rate")
+    if np.isnan(case.rhythm.atrial_share):
+        raise Unassessed("too little between T and QRS to look for atrial waves")
+    text = (
+        f"atrial waves {60 * case.rhythm.atrial_frequency:.0f}/min, "
+        f"{100 * case.rhythm.atrial_share:.0f} % of the power between T and QRS"
+    )
+    if case.rhythm.flutters:
+        return Judgement(present=True, evidence=(text,))
+    if _TWO_TO_ONE[0] <= rate <= _TWO_TO_ONE[1] and not _irregular(case):
+        raise Unassessed("2:1 flutter cannot be told from another regular tachycardia")
+    return Judgement(present=False, evidence=(text,))
+
+
+def svt(case: Case) -> Judgement:
+    """Regular narrow tachycardia from 150 per minute without a P before QRS (ACC/AHA 2015)."""
+    rate, text = _rate(case)
+    led = case.measurements.pr_interval.value is not None
+    present = rate >= _SVT and not case.wide and not led and not _irregular(case)
+    return Judgement(present, (text, "no P wave before the QRS complexes"))
+
+
+def _counted(case: Case, mask: Mask, what: str) -> Judgement:
+    case.value("rr_interval")
+    count = int(mask.sum())
+    return Judgement(count > 0, (f"{count} of {mask.size} beats premature with a {what} QRS",))
+
+
+def pac(case: Case) -> Judgement:
+    """Early beats of the dominant QRS, or no wider (AHA/ACCF/HRS 2007, part II)."""
+    if _fibrillates(case):
+        raise Unassessed("atrial premature beats cannot be told where P waves are missing")
+    return _counted(case, case.rhythm.supraventricular, "narrow")
+
+
+def pvc(case: Case) -> Judgement:
+    """Early beats whose QRS is wide and unlike the dominant ones (AHA/ACCF/HRS 2007, II)."""
+    return _counted(case, case.rhythm.ventricular, "wide")
+
+
+def _bigeminy(case: Case, mask: Mask, what: str) -> Judgement:
+    case.value("rr_interval")
+    longest = run = 0
+    for this, following in zip(mask[:-1].tolist(), mask[1:].tolist(), strict=True):
+        run = run + 1 if this != following else 0
+        longest = max(longest, run)
+    pairs = (longest + 1) // 2
+    return Judgement(pairs >= _PAIRS, (f"{pairs} pairs of a normal and a premature {what} beat",))
+
+
+def atrial_bigeminy(case: Case) -> Judgement:
+    """Every second beat a supraventricular premature one, three times or more in a row."""
+    if _fibrillates(case):
+        raise Unassessed("atrial premature beats cannot be told where P waves are missing")
+    return _bigeminy(case, case.rhythm.supraventricular, "supraventricular")
+
+
+def ventricular_bigeminy(case: Case) -> Judgement:
+    """Every second beat a ventricular premature one, three times or more in a row."""
+    return _bigeminy(case, case.rhythm.ventricular, "ventricular")
+
+
+def paced(case: Case) -> Judgement:
+    """Spikes of 0.2 mV and more, sharper than any wave, before the QRS (AHA/ACCF/HRS 2007, I).
+
+    Bipolar spikes are often smaller than the recording shows, so that absence proves nothing.
+    """
+    if np.isnan(case.rhythm.spike):
+        raise Unassessed("pacing spikes need a sampling frequency of 250 Hz and a QRS complex")
+    return Judgement(case.rhythm.paced, (f"spikes {case.rhythm.spike:.1f} mV before the QRS",))
+
+
+def av_block_2(case: Case) -> Judgement:
+    """P waves that are not all followed by a QRS (AHA/ACCF/HRS 2007, part II).
+
+    Absent where P waves lead the beats and no pause follows; a pause is not explained here.
+    """
+    _led(case)
+    ratio = float(case.rhythm.rr.max() / np.median(case.rhythm.rr)) if case.rhythm.rr.size else 1
+    if ratio >= _PAUSE and not case.rhythm.premature.any():
+        raise Unassessed("a pause may be a dropped beat or one of the sinus node")
+    return Judgement(present=False, evidence=(f"longest RR {ratio:.2f} of the median",))
+
+
+def av_block_3(case: Case) -> Judgement:
+    """P waves and QRS complexes without relation (AHA/ACCF/HRS 2007, part II).
+
+    Absent where P waves lead the beats; atria that beat by themselves are not looked for.
+    """
+    _led(case)
+    return Judgement(
+        present=False, evidence=(f"PR interval {case.value('pr_interval'):.0f} ms, constant",)
+    )
+
+
+def _led(case: Case) -> None:
+    if _fibrillates(case) or case.measurements.pr_interval.value is None:
+        raise Unassessed("conduction from the atria needs P waves before the QRS complexes")
+
+
+CRITERIA: tuple[tuple[str, Criterion], ...] = (
+    ("sinus_rhythm", sinus_rhythm),
+    ("sinus_bradycardia", sinus_bradycardia),
+    ("sinus_tachycardia", sinus_tachycardia),
+    ("sinus_arrhythmia", sinus_arrhythmia),
+    ("atrial_fibrillation", atrial_fibrillation),
+    ("atrial_flutter", atrial_flutter),
+    ("svt", svt),
+    ("pac", pac),
+    ("pvc", pvc),
+    ("atrial_bigeminy", atrial_bigeminy),
+    ("ventricular_bigeminy", ventricular_bigeminy),
+    ("paced", paced),
+    ("av_block_2", av_block_2),
+    ("av_block_3", av_block_3),
+)

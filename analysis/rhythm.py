@@ -1,0 +1,310 @@
+"""The rhythm of one ECG: which beats are normal, how irregular the others are, who leads them.
+
+What the rhythm criteria look at beside intervals: premature beats and their origin, whether a P
+wave repeats itself before the QRS complexes, atrial waves between them, and pacing spikes.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import detrend
+
+from analysis.beats import Beats, Prepared, windows
+from analysis.ecg import ECG, Lead
+from analysis.quality import Assessed
+from analysis.result import Measurements, Quantity
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_EARLY = 0.8  # of the interval after it: a beat this early is premature
+_EARLY_FOR_ALL = 0.88  # of the median interval, which a premature beat must undercut too
+_WIDER = 25.0  # ms that a ventricular beat is wider than the dominant ones
+_WIDE = 120.0  # ms
+_KEPT = 0.75  # of the smallest RR differences: what single ectopic beats cannot reach
+_P_WINDOW = (0.30, 0.076)  # s before R in which a P wave is looked for
+_P_SHARE = 0.5  # of the RR interval that this window may reach back
+_BEFORE_QRS = 0.01  # s between that and the QRS
+_SHORTEST_P = 0.05  # s
+_FEWEST = 4  # beats whose P waves can be compared
+_P_LEADS = 3  # the leads of most constant P waves
+_TQ = (0.45, 0.75, 0.05)  # s after R at an RR interval of 1 s, at most of RR, s before R
+_MOST_SPANS = 100  # that are looked at, spread over a long recording
+_ATRIAL_LEADS = (Lead.II, Lead.III, Lead.aVF, Lead.V1)
+_FLUTTER_BAND = (3.5, 6.0)  # Hz, 210 to 360 per minute
+_SPIKE_WIDTH = 0.004  # s
+_SPIKE_WINDOW = (0.30, 0.036)  # s before R
+_SPIKE_LEADS = 3
+_SPIKE, _SPIKE_CLEARNESS = 0.2, 10.0  # mV; over the ninth decile of all samples
+_SPIKE_RATE = 250.0  # Hz below which a spike is lost
+_FEWEST_NN = 5
+_EACH_BEAT = 0.8  # of the beats: nearly every
+_FLUTTER_SHARE, _FLUTTER_CYCLES = 0.5, 1.4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rhythm:
+    """What was seen of the rhythm; NaN = could not be told.
+
+    Parameters
+    ----------
+    rr
+        ``(beats - 1,)``, RR intervals in ms.
+    ventricular, supraventricular
+        ``(beats,)``: premature beats by origin.
+    normal
+        ``(beats,)``: of dominant shape and not premature.
+    irregularity
+        RMS of the lower three quarters of the RR differences, over the median RR: single
+        ectopic beats do not raise it.
+    p_constancy
+        Power of the mean signal before the QRS over what chance leaves of single beats, in the
+        leads where it is greatest: about 1 without P waves.
+    p_share
+        Of the dominant beats that have a P wave of their own.
+    atrial_frequency, atrial_share, atrial_cycles
+        Of the strongest periodic wave between T and QRS: Hz, its share of the power there, and
+        how many of its cycles fit between them.
+    spike
+        Median height of the sharpest peak before the QRS, mV, where it stands out; else 0.
+    """
+
+    rr: Array
+    ventricular: Mask
+    supraventricular: Mask
+    normal: Mask
+    irregularity: float
+    p_constancy: float
+    p_share: float
+    atrial_frequency: float
+    atrial_share: float
+    atrial_cycles: float
+    spike: float
+
+    @property
+    def premature(self) -> Mask:
+        """``(beats,)``: premature beats of either origin."""
+        return self.ventricular | self.supraventricular
+
+    @property
+    def nn(self) -> Array:
+        """Intervals in ms from one normal beat to the next."""
+        return self.rr[self.normal[:-1] & self.normal[1:]]
+
+    @property
+    def flutters(self) -> bool:
+        """Whether atrial waves follow one another between T and QRS."""
+        return self.atrial_share >= _FLUTTER_SHARE and self.atrial_cycles >= _FLUTTER_CYCLES
+
+    @property
+    def paced(self) -> bool:
+        """Whether spikes stand before the QRS complexes."""
+        return self.spike >= _SPIKE
+
+
+def of_examined(ecg: ECG, examined: Assessed, measurements: Measurements) -> Rhythm:
+    """Return the rhythm of an ECG that has been examined and measured."""
+    prepared, beats = examined.prepared, examined.beats
+    if prepared is None or beats is None or not beats.r_peaks.size:
+        return _NOTHING
+    rr = np.diff(beats.r_peaks) / prepared.sampling_frequency * 1000
+    premature = _premature(beats, rr)
+    widths = _widths(measurements, ecg.sampling_frequency)
+    ventricular = premature & _ventricular(beats, widths)
+    frequency, share, cycles = _atrial(prepared, beats, examined.usable)
+    return Rhythm(
+        rr=rr,
+        ventricular=ventricular,
+        supraventricular=premature & ~ventricular,
+        normal=(beats.classes == 0) & ~premature,
+        irregularity=_irregularity(rr),
+        p_constancy=_p_constancy(prepared, beats, measurements, ecg.sampling_frequency),
+        p_share=_p_share(measurements, beats),
+        atrial_frequency=frequency,
+        atrial_share=share,
+        atrial_cycles=cycles,
+        spike=_spike(ecg, examined.usable, measurements.r_peaks),
+    )
+
+
+_NO_MASK = np.empty(0, np.bool_)
+_NOTHING = Rhythm(
+    rr=np.empty(0),
+    ventricular=_NO_MASK,
+    supraventricular=_NO_MASK,
+    normal=_NO_MASK,
+    irregularity=np.nan,
+    p_constancy=np.nan,
+    p_share=np.nan,
+    atrial_frequency=np.nan,
+    atrial_share=np.nan,
+    atrial_cycles=np.nan,
+    spike=np.nan,
+)
+
+
+def complete(measurements: Measurements, rhythm: Rhythm) -> Measurements:
+    """Return the measurements with heart rate variability and the atrial rate.
+
+    Of normal-to-normal intervals (Task Force of ESC and NASPE 1996). Ten seconds are short: the
+    values are comparable only with others of ten seconds.
+    """
+    both = rhythm.normal[:-1] & rhythm.normal[1:]
+    nn, changes = rhythm.nn, np.diff(rhythm.rr)[both[:-1] & both[1:]]
+    within = f"of {nn.size} normal-to-normal intervals in {rhythm.rr.sum() / 1000:.0f} s"
+    beats = tuple(np.flatnonzero(rhythm.normal).tolist())
+    if nn.size < _FEWEST_NN or changes.size < _FEWEST_NN - 1:
+        sdnn = rmssd = pnn50 = np.nan
+    else:
+        sdnn, rmssd = float(nn.std(ddof=1)), float(np.sqrt(np.mean(changes**2)))
+        pnn50 = 100 * float(np.mean(np.abs(changes) > 50))  # noqa: PLR2004 - ms, by its name
+    return replace(
+        measurements,
+        atrial_rate=_atrial_rate(measurements, rhythm),
+        sdnn=_variability(sdnn, "ms", f"standard deviation {within}", beats),
+        rmssd=_variability(rmssd, "ms", f"RMS of the differences {within}", beats),
+        pnn50=_variability(pnn50, "%", f"differences above 50 ms {within}", beats),
+    )
+
+
+def _variability(value: float, unit: str, method: str, beats: tuple[int, ...]) -> Quantity:
+    if np.isfinite(value):
+        return Quantity(value=float(value), unit=unit, method=method, beats=beats)
+    reason = f"fewer than {_FEWEST_NN} successive normal-to-normal intervals"
+    return Quantity(value=None, unit=unit, method=method, reason=reason)
+
+
+def _atrial_rate(measurements: Measurements, rhythm: Rhythm) -> Quantity:
+    """Return the rate of the atria: of P waves before each beat, or of flutter waves."""
+    p_peaks = measurements.fiducials.get("global", {}).get("p_peak", np.empty(0))
+    rate = measurements.heart_rate
+    led = p_peaks.size > 1 and bool(np.isfinite(p_peaks).mean() >= _EACH_BEAT)
+    if led and rate.value is not None:
+        return replace(rate, method="P waves before the QRS complexes, at their mean rate")
+    if rhythm.flutters:
+        method = "strongest periodic wave between T and QRS"
+        return Quantity(value=60 * rhythm.atrial_frequency, unit=rate.unit, method=method)
+    reason = "P waves were not found before nearly every beat"
+    return Quantity(value=None, unit=rate.unit, method="P waves", reason=reason)
+
+
+def _premature(beats: Beats, rr: Array) -> Mask:
+    """Return which beats come early for their surroundings, also in a bigeminus."""
+    if rr.size < 2:  # noqa: PLR2004 - early for what?
+        return np.zeros(rr.size + 1, np.bool_)
+    before, after = rr[:-1], rr[1:]
+    early = (before < _EARLY * after) & (before < _EARLY_FOR_ALL * np.median(after))
+    premature: Mask = np.concatenate([[False], early, beats.premature[-1:]])
+    premature[1:] &= ~premature[:-1] | (beats.classes[1:] != 0)
+    premature |= beats.premature & (beats.classes != 0)
+    return premature
+
+
+def _widths(measurements: Measurements, sampling_frequency: float) -> Array:
+    """Return the QRS duration of each beat in ms, NaN where it was not measured."""
+    marks = measurements.fiducials["global"]
+    widths: Array = (marks["qrs_offset"] - marks["qrs_onset"]) * (1000 / sampling_frequency)
+    return widths
+
+
+def _ventricular(beats: Beats, widths: Array) -> Mask:
+    """Return which beats differ from the dominant ones in shape and are wider."""
+    usual = widths[(beats.classes == 0) & np.isfinite(widths)]
+    typical = np.median(usual) if usual.size else np.nan
+    wider: Mask = (widths > typical + _WIDER) | (widths >= max(_WIDE, typical))
+    ventricular: Mask = (beats.classes != 0) & wider
+    return ventricular
+
+
+def _irregularity(rr: Array) -> float:
+    changes = np.sort(np.abs(np.diff(rr)))
+    if changes.size < _FEWEST - 1:
+        return np.nan
+    kept = changes[: int(np.ceil(_KEPT * changes.size))]
+    return float(np.sqrt(np.mean(kept**2)) / np.median(rr))
+
+
+def _p_constancy(
+    prepared: Prepared, beats: Beats, measurements: Measurements, sampling_frequency: float
+) -> float:
+    if beats.r_peaks.size < _FEWEST:
+        return np.nan
+    onset = measurements.fiducials["global"]["qrs_onset"] - measurements.r_peaks
+    onset = onset[np.isfinite(onset)] / sampling_frequency
+    end = max(_P_WINDOW[1], _BEFORE_QRS - float(np.median(onset)) if onset.size else 0.0)
+    usual = float(np.median(np.diff(beats.r_peaks))) / prepared.sampling_frequency
+    begin = max(min(_P_WINDOW[0], _P_SHARE * usual), end + _SHORTEST_P)
+    before, last = prepared.samples(begin), prepared.samples(end)
+    cut = windows(prepared.clean, beats.r_peaks[beats.dominant], before, 1)[:, :, : before - last]
+    cut = cut[~np.isnan(cut).any(axis=(1, 2))].astype(np.float64)
+    if len(cut) < _FEWEST or cut.shape[2] < _FEWEST:
+        return np.nan
+    cut = detrend(cut, axis=2)
+    mean = cut.mean(axis=0)
+    chance = ((cut - mean) ** 2).sum(axis=(0, 2)) / (len(cut) - 1) / len(cut)
+    each = np.sort((mean**2).sum(axis=1) / np.maximum(chance, 1e-12))
+    return float(each[-_P_LEADS:].mean())
+
+
+def _p_share(measurements: Measurements, beats: Beats) -> float:
+    onsets = measurements.fiducials["global"]["p_onset"][beats.dominant]
+    return float(np.isfinite(onsets).mean()) if onsets.size else np.nan
+
+
+def _atrial(
+    prepared: Prepared, beats: Beats, usable: tuple[Lead, ...]
+) -> tuple[float, float, float]:
+    """Return frequency, share of power and number of cycles of the wave between T and QRS."""
+    rows = [usable.index(lead) for lead in _ATRIAL_LEADS if lead in usable]
+    spans = _tq_spans(beats, prepared.sampling_frequency)
+    if not rows or spans.shape[0] < _FEWEST - 1:
+        return np.nan, np.nan, np.nan
+    step = prepared.samples(0.008)
+    parts = [np.arange(first, last, step) for first, last in spans.tolist()]
+    samples = np.concatenate(parts)
+    owner = np.repeat(np.arange(len(parts)), [part.size for part in parts])
+    wave = prepared.clean[rows][:, samples].astype(np.float64)
+    wave -= np.stack([np.bincount(owner, row) / np.bincount(owner) for row in wave])[:, owner]
+    frequencies = np.arange(*_FLUTTER_BAND, 0.1)
+    turns = np.exp(-2j * np.pi * np.outer(frequencies, samples / prepared.sampling_frequency))
+    power = np.abs(wave @ turns.T) ** 2 * (2 / samples.size)
+    share = (power / np.maximum((wave**2).sum(axis=1, keepdims=True), 1e-12)).mean(axis=0)
+    best = int(np.argmax(share))
+    length = float(np.median(np.diff(spans, axis=1))) / prepared.sampling_frequency
+    return float(frequencies[best]), float(share[best]), float(frequencies[best] * length)
+
+
+def _tq_spans(beats: Beats, rate: float) -> npt.NDArray[np.intp]:
+    """Return first and last sample between the T wave and the next QRS, ``(spans, 2)``."""
+    rr = np.diff(beats.r_peaks) / rate
+    usual, most, before = _TQ
+    t_offset = np.minimum(usual * np.sqrt(np.minimum(rr, 1.2)), most * rr)
+    first = beats.r_peaks[:-1] + t_offset * rate
+    spans = np.stack([first, beats.r_peaks[1:] - before * rate], axis=1).astype(np.intp)
+    spans = spans[spans[:, 1] - spans[:, 0] > before * rate]
+    return spans[:: 1 + len(spans) // _MOST_SPANS]
+
+
+def _spike(ecg: ECG, usable: tuple[Lead, ...], r_peaks: Array) -> float:
+    """Return the median height of what is sharper than any wave before the QRS, mV.
+
+    A spike stands above both samples a few milliseconds away; the QRS itself is left out.
+    """
+    rate = ecg.sampling_frequency
+    if rate < _SPIKE_RATE or not usable:
+        return np.nan
+    first, last = (round(part * rate) for part in _SPIKE_WINDOW)
+    if r_peaks.size > 1:
+        first = max(last + 1, min(first, round(0.5 * float(np.median(np.diff(r_peaks))))))
+    wide = max(1, round(_SPIKE_WIDTH * rate))
+    cut = windows(ecg.select(usable).signal, np.rint(r_peaks).astype(np.intp), first + wide, 0)
+    cut = np.nan_to_num(cut[:, :, : first + 2 * wide - last])
+    rise, fall = (
+        cut[:, :, wide:-wide] - side for side in (cut[:, :, : -2 * wide], cut[:, :, 2 * wide :])
+    )
+    sharp = np.where(rise * fall > 0, np.minimum(np.abs(rise), np.abs(fall)), 0)
+    few = min(_SPIKE_LEADS, len(usable))
+    together = np.partition(sharp, len(usable) - few, axis=1)[:, -few:].mean(axis=1)
+    spike = float(np.median(together.max(axis=1)))
+    return spike if spike > _SPIKE_CLEARNESS * float(np.quantile(together, 0.9)) else 0.0
