@@ -284,6 +284,8 @@ def pen_strokes(mv: Float, rate: float) -> tuple[npt.NDArray[np.intp], npt.NDArr
     """
     index = np.flatnonzero(_drawn(mv, rate))
     finite = np.isfinite(mv[index])
+    if finite.all():
+        return index, np.arange(index.size) == 0
     before = np.concatenate([[False], finite])[:-1]
     after = np.concatenate([finite, [False]])[1:]
     times = np.where(finite, 1 + (~before & ~after), 0)
