@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from analysis.result import Result
 from dicom_node.report.annotated import annotated_ecg
+from dicom_node.report.draft import Draft
 from dicom_node.report.objects import (
     SAFETY_SENTENCE,
     UNREADABLE,
@@ -44,7 +45,7 @@ __all__ = [
     "is_own",
 ]
 
-_WRITERS: Final = MappingProxyType[Role, Callable[[Inputs], Dataset | None]](
+_WRITERS: Final = MappingProxyType[Role, Callable[[Inputs], Draft | None]](
     {Role.SR: ecg_report, Role.PDF: encapsulated_pdf, Role.ECG: annotated_ecg}
 )
 
@@ -97,16 +98,16 @@ def build(
         written = [(role, _WRITERS[role](inputs)) for role in options.roles]
     except UNREADABLE as error:
         raise Unreportable("A value of the source cannot be read.") from error
-    return tuple(_finished(role, dataset) for role, dataset in written if dataset is not None)
+    return tuple(_finished(role, draft) for role, draft in written if draft is not None)
 
 
-def _finished(role: Role, dataset: Dataset) -> ResultObject:
-    data = encode(dataset)  # first: looking at a value decodes it, and it was to pass verbatim
+def _finished(role: Role, draft: Draft) -> ResultObject:
+    data = encode(draft)  # first: looking at a value decodes it, and it was to pass verbatim
     return ResultObject(
         role=role,
-        sop_class_uid=str(dataset.SOPClassUID),
-        sop_instance_uid=str(dataset.SOPInstanceUID),
-        series_instance_uid=str(dataset.SeriesInstanceUID),
+        sop_class_uid=str(draft.get("SOPClassUID")),
+        sop_instance_uid=str(draft.get("SOPInstanceUID")),
+        series_instance_uid=str(draft.get("SeriesInstanceUID")),
         data=data,
-        faults=check(dataset),
+        faults=check(draft),
     )

@@ -5,18 +5,22 @@ came in and go out unchanged. Those, plain text and plain numbers are encoded he
 value is left to pydicom.
 """
 
-import io
 import struct
+from collections.abc import Container
+from functools import lru_cache
 from typing import Any, Final
 
 from pydicom.charset import default_encoding
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.filewriter import write_data_element
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
+from analysis.ecg import Code
+from dicom_node.report.concepts import coded
+from dicom_node.report.draft import Attributes, AttributeSet, Draft, attribute
 from dicom_node.report.objects import PRODUCT, UNREADABLE, Unreportable
 from dicom_node.report.uids import IMPLEMENTATION_CLASS_UID
 
@@ -28,8 +32,10 @@ _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": 
 _ZERO_PADDED: Final = frozenset({"UI", "OB", "OW", "UN"})
 _LONGEST_SHORT: Final = 0xFFFF
 
+Charset = str | tuple[str, ...]
 
-def encode(dataset: Dataset) -> bytes:
+
+def encode(draft: Draft) -> bytes:
     """Return the file: zero preamble, Explicit VR Little Endian, fixed file meta information.
 
     Raises
@@ -37,56 +43,78 @@ def encode(dataset: Dataset) -> bytes:
     Unreportable
         If a value cannot be encoded.
     """
-    charset = dataset.get("SpecificCharacterSet") or default_encoding
+    charset = draft.get("SpecificCharacterSet") or default_encoding
+    charset = charset if isinstance(charset, str) else tuple(charset)
     try:
-        return _PREAMBLE + _file_meta(dataset) + _dataset(dataset, charset)
+        return _PREAMBLE + _file_meta(draft) + _item(draft, charset)
     except UNREADABLE as error:
         raise Unreportable("A value of the source cannot be written again.") from error
 
 
-def _file_meta(dataset: Dataset) -> bytes:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = PRODUCT.upper()
-    buffer = io.BytesIO()
-    write_file_meta_info(buffer, meta)
-    return buffer.getvalue()
+def _file_meta(draft: Draft) -> bytes:
+    """File meta information (PS3.10 7.1), which begins with its own length."""
+    body = _item(
+        {
+            "FileMetaInformationVersion": b"\0\1",
+            "MediaStorageSOPClassUID": draft.get("SOPClassUID"),
+            "MediaStorageSOPInstanceUID": draft.get("SOPInstanceUID"),
+            "TransferSyntaxUID": ExplicitVRLittleEndian,
+            "ImplementationClassUID": IMPLEMENTATION_CLASS_UID,
+            "ImplementationVersionName": PRODUCT.upper(),
+        },
+        default_encoding,
+    )
+    return _encoded(0x00020000, "UL", len(body), default_encoding) + body
 
 
-def _dataset(dataset: Dataset, charset: Any) -> bytes:
-    elements = sorted(dataset.values(), key=lambda element: int(element.tag))
-    return b"".join([_element(element, dataset, charset) for element in elements])
-
-
-def _element(element: Any, dataset: Dataset, charset: Any) -> bytes:
-    if element.is_raw and (element.VR is None or element.is_implicit_VR):
-        element = dataset[element.tag]
-    vr = element.VR
-    if element.is_raw:
-        value = element.value or b""
-    elif vr == "SQ":
-        value = b"".join([_item(item, charset) for item in element.value])
+def _item(item: AttributeSet, charset: Charset) -> bytes:
+    """Return the elements in the order of their tags."""
+    if isinstance(item, Dataset):
+        elements = _brought(item, {}, charset)
+    elif isinstance(item, Draft):
+        ours = _ours(item.ours, charset)
+        elements = ours | _brought(item.brought, ours, charset)
     else:
-        value = _plain(vr, element.value)
-        if value is None:
-            return _by_pydicom(element, charset)
-    return _header(element.tag, vr, len(value) + len(value) % 2) + _even(vr, value)
+        elements = _ours(item, charset)
+    return b"".join([elements[tag] for tag in sorted(elements)])
 
 
-def _item(item: Dataset, charset: Any) -> bytes:
-    body = _dataset(item, charset)
-    return struct.pack("<HHL", 0xFFFE, 0xE000, len(body)) + body
+def _ours(values: Attributes, charset: Charset) -> dict[int, bytes]:
+    known = ((*attribute(keyword), value) for keyword, value in values.items())
+    return {int(tag): _encoded(int(tag), vr, value, charset) for tag, vr, value in known}
 
 
-def _plain(vr: str, value: Any) -> bytes | None:
-    """Return the bytes of ASCII text, numbers or bytes; None leaves the value to pydicom."""
-    if value is None:
-        return b""
-    if isinstance(value, bytes):
-        return value
+def _brought(dataset: Dataset, but: Container[int], charset: Charset) -> dict[int, bytes]:
+    brought = [(int(e.tag), e) for e in list(dataset.values())]
+    return {tag: _element(e, dataset, charset) for tag, e in brought if tag not in but}
+
+
+def _element(element: Any, dataset: Dataset, charset: Charset) -> bytes:
+    if element.is_raw and not _is_ready(element):
+        element = dataset[element.tag]
+    return _encoded(int(element.tag), element.VR, element.value, charset)
+
+
+def _is_ready(element: RawDataElement) -> bool:
+    """Return whether it came in the bytes that are to be written."""
+    return element.VR is not None and element.is_little_endian and not element.is_implicit_VR
+
+
+def _encoded(tag: int, vr: str, value: Any, charset: Charset) -> bytes:
+    data = _value(vr, value, charset)
+    if data is None:
+        return _by_pydicom(DataElement(tag, vr, value, already_converted=True), charset)
+    return _header(tag, vr, len(data) + len(data) % 2) + _even(vr, data)
+
+
+def _value(vr: str, value: Any, charset: Charset) -> bytes | None:
+    """Return the bytes of items, ASCII text, numbers or bytes; None leaves it to pydicom."""
+    if value is None or isinstance(value, bytes):
+        return value or b""
+    if isinstance(value, Code):
+        return _code(*value, charset)
+    if vr == "SQ":
+        return b"".join([_delimited(_item(item, charset)) for item in value])
     if vr in _NUMBERS:
         many = value if hasattr(value, "__iter__") else (value,)
         return struct.pack(f"<{len(many)}{_NUMBERS[vr]}", *many)
@@ -94,6 +122,15 @@ def _plain(vr: str, value: Any) -> bytes | None:
     if vr in _TEXT and not hasattr(value, "append") and text.isascii():
         return text.encode("ascii")
     return None
+
+
+@lru_cache(maxsize=1024)
+def _code(scheme: str, value: str, meaning: str, charset: Charset) -> bytes:
+    return _delimited(_item(coded(Code(scheme, value, meaning)), charset))
+
+
+def _delimited(body: bytes) -> bytes:
+    return struct.pack("<HHL", 0xFFFE, 0xE000, len(body)) + body
 
 
 def _header(tag: int, vr: str, length: int) -> bytes:
@@ -111,8 +148,8 @@ def _even(vr: str, value: bytes) -> bytes:
     return value + (b"\0" if vr in _ZERO_PADDED else b" ")
 
 
-def _by_pydicom(element: DataElement, charset: Any) -> bytes:
+def _by_pydicom(element: DataElement, charset: Charset) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_data_element(buffer, element, charset)
+    write_data_element(buffer, element, charset if isinstance(charset, str) else list(charset))
     return bytes(buffer.getvalue())

@@ -7,19 +7,19 @@ ASCII: it is valid in every character set that a source may declare.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.tag import Tag
 
 from analysis.result import ModelIdentity
-from dicom_node.report.concepts import PROCESSING_EQUIPMENT, coded
-from dicom_node.report.objects import PRODUCT, Inputs, Role, Unreportable
+from dicom_node.report.concepts import PROCESSING_EQUIPMENT
+from dicom_node.report.draft import Attributes, AttributeSet, Draft, attribute
+from dicom_node.report.objects import PRODUCT, Device, Inputs, Role, Unreportable
 from dicom_node.report.uids import Level, device_uid, is_uid
 
 PATIENT_GROUPS: Final = frozenset({0x0010, 0x0012, 0x0038})
@@ -46,7 +46,7 @@ MAY_BE_EMPTY: Final = (
 )  # fmt: skip
 """Type 2: present in every object, empty where the source does not know."""
 
-_STUDY_TAGS: Final = frozenset(Tag(tag_for_keyword(word)) for word in STUDY_KEYWORDS)
+_STUDY_TAGS: Final = frozenset(attribute(word)[0] for word in STUDY_KEYWORDS)
 _SIGNS: Final = str.maketrans({"µ": "u", "–": "-", "−": "-", "≥": ">=", "≤": "<=", "×": "x"})
 _DT: Final = re.compile(r"[12][0-9]{7}([0-9]{2}){0,3}(\.[0-9]{1,6})?([+-][0-9]{4})?")
 _LONG_STRING: Final = 64
@@ -93,12 +93,15 @@ def _fresh(element: DataElement) -> DataElement:
     return DataElement(element.tag, element.VR, element.value, already_converted=True)
 
 
-def is_public(dataset: Dataset) -> bool:
-    """Return whether the dataset holds no private element, at any depth."""
-    return not any(
+def is_public(item: AttributeSet) -> bool:
+    """Return whether it holds no private element, at any depth; what is all ours never does."""
+    if isinstance(item, Draft):
+        sequences = (value for value in item.ours.values() if isinstance(value, list))
+        return is_public(item.brought) and all(is_public(i) for s in sequences for i in s)
+    return not isinstance(item, Dataset) or not any(
         _is_private(element.tag)
-        or (element.VR == "SQ" and not all(map(is_public, dataset[element.tag].value)))
-        for element in list(dataset.values())
+        or (element.VR == "SQ" and not all(map(is_public, item[element.tag].value)))
+        for element in list(item.values())
     )
 
 
@@ -124,29 +127,36 @@ def identity(source: Dataset) -> Dataset:
     dataset = public_copy(
         source, (tag for tag in tags if tag.group in PATIENT_GROUPS or tag in _STUDY_TAGS)
     )
-    for keyword in MAY_BE_EMPTY:
-        if keyword not in dataset:
-            setattr(dataset, keyword, None)
+    for tag, vr in map(attribute, MAY_BE_EMPTY):
+        if tag not in dataset:
+            dataset[tag] = DataElement(tag, vr, None, already_converted=True)
     return dataset
 
 
-def place(dataset: Dataset, inputs: Inputs, role: Role, sop_class_uid: str) -> None:
-    """Make the dataset an instance of its own, in a series of its own (PS3.3 C.12.1)."""
-    dataset.SOPClassUID = sop_class_uid
-    dataset.SOPInstanceUID = inputs.uid(Level.INSTANCE, role)
-    dataset.SeriesInstanceUID = inputs.uid(Level.SERIES, role)
-    dataset.SeriesNumber = inputs.options.series_numbers[role]
-    dataset.InstanceNumber = 1
-    dataset.InstanceCreationDate, dataset.InstanceCreationTime = date_time(inputs.written_at)
-    dataset.SeriesDate, dataset.SeriesTime = date_time(inputs.written_at)
-    dataset.ContentQualification = inputs.options.qualification.value
-    earlier = dataset.get("ContributingEquipmentSequence") or ()
-    dataset.ContributingEquipmentSequence = [*earlier, *_contributions(inputs)]
+def placement(
+    inputs: Inputs, role: Role, sop_class_uid: str, earlier: Iterable[AttributeSet] = ()
+) -> Attributes:
+    """Return what makes an instance of its own, in a series of its own (PS3.3 C.12.1).
 
-
-def equip(dataset: Dataset, inputs: Inputs) -> None:
-    """Name this node as the General Equipment that made the object (PS3.3 C.7.5.1)."""
-    dataset.update(_equipment(inputs))
+    Parameters
+    ----------
+    earlier
+        Equipment that contributed before us.
+    """
+    date, time = date_time(inputs.written_at)
+    return {
+        "SOPClassUID": sop_class_uid,
+        "SOPInstanceUID": inputs.uid(Level.INSTANCE, role),
+        "SeriesInstanceUID": inputs.uid(Level.SERIES, role),
+        "SeriesNumber": inputs.options.series_numbers[role],
+        "InstanceNumber": 1,
+        "InstanceCreationDate": date,
+        "InstanceCreationTime": time,
+        "SeriesDate": date,
+        "SeriesTime": time,
+        "ContentQualification": inputs.options.qualification.value,
+        "ContributingEquipmentSequence": [*earlier, *_contributions(inputs)],
+    }
 
 
 def date_time(moment: datetime) -> tuple[str, str]:
@@ -173,44 +183,41 @@ def acquired_at(source: Dataset) -> str:
     raise Unreportable("The source does not say when the ECG was recorded (0008,002A).")
 
 
-def reference(source: Dataset) -> Dataset:
+def reference(source: Dataset) -> Attributes:
     """Return a reference to the source instance (PS3.3 10.8)."""
-    item = Dataset()
-    item.ReferencedSOPClassUID = source.SOPClassUID
-    item.ReferencedSOPInstanceUID = source.SOPInstanceUID
-    return item
+    return {
+        "ReferencedSOPClassUID": source.SOPClassUID,
+        "ReferencedSOPInstanceUID": source.SOPInstanceUID,
+    }
 
 
-def _contributions(inputs: Inputs) -> list[Dataset]:
-    node = _contribution("ECG analysis, by AI; not verified")
-    node.update(_equipment(inputs))
-    node.ManufacturerModelName = PRODUCT
-    return [node, *(_model(model) for model in inputs.result.models)]
+def _contributions(inputs: Inputs) -> Iterator[Attributes]:
+    node = {"ContributionDescription": "ECG analysis, by AI; not verified"}
+    yield _PROCESSED | node | equipment(inputs.device) | {"ManufacturerModelName": PRODUCT}
+    yield from map(_model, inputs.result.models)
 
 
-def _contribution(description: str) -> Dataset:
-    item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [coded(PROCESSING_EQUIPMENT)]
-    item.ContributionDescription = description
-    return item
+_PROCESSED: Final = {"PurposeOfReferenceCodeSequence": PROCESSING_EQUIPMENT}
 
 
-def _model(model: ModelIdentity) -> Dataset:
-    item = _contribution("AI model")
-    item.Manufacturer = PRODUCT
-    item.ManufacturerModelName = component(model.name)
-    item.SoftwareVersions = component(model.version)
-    item.DeviceUID = device_uid(model.digest)
-    return item
+def _model(model: ModelIdentity) -> Attributes:
+    return _PROCESSED | {
+        "ContributionDescription": "AI model",
+        "Manufacturer": PRODUCT,
+        "ManufacturerModelName": component(model.name),
+        "SoftwareVersions": component(model.version),
+        "DeviceUID": device_uid(model.digest),
+    }
 
 
-def _equipment(inputs: Inputs) -> Dataset:
-    device = inputs.device
-    item = Dataset()
-    item.Manufacturer = component(device.manufacturer)
-    item.ManufacturerModelName = component(device.model_name)
-    item.DeviceSerialNumber = component(device.serial_number)
-    item.SoftwareVersions = component(device.software_version)
-    item.StationName = component(device.station_name, _SHORT_STRING)
-    item.DeviceUID = device.device_uid
-    return item
+@lru_cache(maxsize=8)
+def equipment(device: Device) -> Attributes:
+    """Return this node as the General Equipment that made the object (PS3.3 C.7.5.1)."""
+    return {
+        "Manufacturer": component(device.manufacturer),
+        "ManufacturerModelName": component(device.model_name),
+        "DeviceSerialNumber": component(device.serial_number),
+        "SoftwareVersions": component(device.software_version),
+        "StationName": component(device.station_name, _SHORT_STRING),
+        "DeviceUID": device.device_uid,
+    }

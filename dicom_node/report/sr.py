@@ -1,32 +1,23 @@
 """The ECG report as a Comprehensive SR after TID 3700 (PS3.16).
 
-highdicom gives the content items. The document is put together here, because highdicom 0.28
-cannot hold a WAVEFORM item inside an SR document.
+A content item is its attributes by keyword (PS3.3 C.17.3), as the standard's tables give them; that
+each equals the one highdicom would make is proved by the tests.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from highdicom.sr import (
-    CodeContentItem,
-    ContainerContentItem,
-    ContentItem,
-    ContentSequence,
-    DateTimeContentItem,
-    DeviceObserverIdentifyingAttributes,
-    NumContentItem,
-    RelationshipTypeValues,
-    TextContentItem,
-    WaveformContentItem,
-)
 from pydicom.dataset import Dataset
+from pydicom.valuerep import format_number_as_ds
 
 from analysis.ecg import STANDARD_12, Code
 from analysis.result import Finding, Overall, Quantity, Result, Statement
 from dicom_node.report import concepts as c
+from dicom_node.report.draft import Attributes, Draft
 from dicom_node.report.objects import (
     SAFETY_SENTENCE,
+    Device,
     Inputs,
     Role,
     headline,
@@ -37,9 +28,9 @@ from dicom_node.report.shell import (
     acquired_at,
     ascii_text,
     date_time,
-    equip,
+    equipment,
     identity,
-    place,
+    placement,
     reference,
 )
 
@@ -55,71 +46,69 @@ _LINE: Final = (
     ("qrs_axis", "QRS axis", "deg"),
 )
 
-_CONTAINS = RelationshipTypeValues.CONTAINS
-_PROPERTY = RelationshipTypeValues.HAS_PROPERTIES
-_MODIFIER = RelationshipTypeValues.HAS_CONCEPT_MOD
+_CONTAINS = "CONTAINS"
+_PROPERTY = "HAS PROPERTIES"
+_MODIFIER = "HAS CONCEPT MOD"
+_CONTEXT = "HAS OBS CONTEXT"
 
 
-def ecg_report(inputs: Inputs) -> Dataset:
+def ecg_report(inputs: Inputs) -> Draft:
     """Return the report as a Comprehensive SR Storage instance (PS3.3 A.35.3)."""
-    dataset = identity(inputs.source)
-    equip(dataset, inputs)
-    place(dataset, inputs, Role.SR, COMPREHENSIVE_SR)
-    dataset.Modality = "SR"
-    dataset.SeriesDescription = "ECG report by AI, not verified"
-    dataset.ReferencedPerformedProcedureStepSequence = []
-    _set_general(dataset, inputs)
-    dataset.update(_content(inputs))
-    return dataset
+    brought = identity(inputs.source)
+    ours = equipment(inputs.device) | placement(inputs, Role.SR, COMPREHENSIVE_SR)
+    return Draft(brought, ours | _general(inputs) | _content(inputs))
 
 
-def _set_general(dataset: Dataset, inputs: Inputs) -> None:
-    """SR Document General (PS3.3 C.17.2)."""
-    dataset.ContentDate, dataset.ContentTime = date_time(inputs.written_at)
-    dataset.PreliminaryFlag = "PRELIMINARY"
-    dataset.CompletionFlag = "COMPLETE"
-    dataset.VerificationFlag = "UNVERIFIED"
-    dataset.PerformedProcedureCodeSequence = []
-    dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence(inputs.source)]
+def _general(inputs: Inputs) -> Attributes:
+    """SR Document Series and SR Document General (PS3.3 C.17.1, C.17.2)."""
+    date, time = date_time(inputs.written_at)
+    return {
+        "Modality": "SR",
+        "SeriesDescription": "ECG report by AI, not verified",
+        "ReferencedPerformedProcedureStepSequence": [],
+        "ContentDate": date,
+        "ContentTime": time,
+        "PreliminaryFlag": "PRELIMINARY",
+        "CompletionFlag": "COMPLETE",
+        "VerificationFlag": "UNVERIFIED",
+        "PerformedProcedureCodeSequence": [],
+        "CurrentRequestedProcedureEvidenceSequence": [_evidence(inputs.source)],
+    }
 
 
-def _evidence(source: Dataset) -> Dataset:
-    series = Dataset()
-    series.SeriesInstanceUID = source.SeriesInstanceUID
-    series.ReferencedSOPSequence = [reference(source)]
-    study = Dataset()
-    study.StudyInstanceUID = source.StudyInstanceUID
-    study.ReferencedSeriesSequence = [series]
-    return study
+def _evidence(source: Dataset) -> Attributes:
+    series = {
+        "SeriesInstanceUID": source.SeriesInstanceUID,
+        "ReferencedSOPSequence": [reference(source)],
+    }
+    return {"StudyInstanceUID": source.StudyInstanceUID, "ReferencedSeriesSequence": [series]}
 
 
-def _content(inputs: Inputs) -> Dataset:
+def _content(inputs: Inputs) -> Attributes:
     """TID 3700, rows in its order."""
-    root = ContainerContentItem(name=c.coded(c.ECG_REPORT), template_id="3700")
     result = inputs.result
-    root.ContentSequence = [
+    items = [
         _code(c.LANGUAGE, inputs.options.language, _MODIFIER),
-        *_observer(inputs),
+        *_observer(inputs.device),
         _code(c.PROCEDURE_REPORTED, _procedure(result), _MODIFIER),
         _container(c.PROCEDURE_DESCRIPTIONS, _waveform_information(inputs), "3708"),
         _container(c.QUANTITATIVE_ANALYSIS, [_global_measurements(result)]),
         _container(c.QUALITATIVE_ANALYSIS, _qualitative_analysis(result), "3717"),
         _container(c.SUMMARY, _summary(result), "3719"),
     ]
+    root = _container(c.ECG_REPORT, items, "3700")
+    del root["RelationshipType"]
     return root
 
 
-def _observer(inputs: Inputs) -> Iterator[ContentItem]:
+def _observer(device: Device) -> Iterator[Attributes]:
     """TID 1002 with TID 1004: the device is the observer."""
-    device = inputs.device
-    yield _code(c.OBSERVER_TYPE, c.OBSERVER_DEVICE, RelationshipTypeValues.HAS_OBS_CONTEXT)
-    yield from DeviceObserverIdentifyingAttributes(
-        uid=device.device_uid,
-        name=ascii_text(device.station_name),
-        manufacturer_name=ascii_text(device.manufacturer),
-        model_name=ascii_text(device.model_name),
-        serial_number=ascii_text(device.serial_number),
-    )
+    yield _code(c.OBSERVER_TYPE, c.OBSERVER_DEVICE, _CONTEXT)
+    yield _item("UIDREF", c.OBSERVER_UID, _CONTEXT, {"UID": device.device_uid})
+    yield _text(c.OBSERVER_NAME, device.station_name, _CONTEXT)
+    yield _text(c.OBSERVER_MANUFACTURER, device.manufacturer, _CONTEXT)
+    yield _text(c.OBSERVER_MODEL_NAME, device.model_name, _CONTEXT)
+    yield _text(c.OBSERVER_SERIAL_NUMBER, device.serial_number, _CONTEXT)
 
 
 def _procedure(result: Result) -> Code:
@@ -130,35 +119,27 @@ def _is_twelve_lead(result: Result) -> bool:
     return set(STANDARD_12) <= set(result.recording.ecg.leads)
 
 
-def _waveform_information(inputs: Inputs) -> Iterator[ContentItem]:
+def _waveform_information(inputs: Inputs) -> Iterator[Attributes]:
     """TID 3708; every algorithm after TID 4019."""
     source, result = inputs.source, inputs.result
-    yield WaveformContentItem(
-        name=c.coded(c.SOURCE_OF_MEASUREMENT),
-        referenced_sop_class_uid=source.SOPClassUID,
-        referenced_sop_instance_uid=source.SOPInstanceUID,
-        relationship_type=_CONTAINS,
-    )
+    referenced = {"ReferencedSOPSequence": [reference(source)]}
+    yield _item("WAVEFORM", c.SOURCE_OF_MEASUREMENT, _CONTAINS, referenced)
     if _is_twelve_lead(result):
         yield _code(c.LEAD_SYSTEM, c.UNSPECIFIED_12_LEAD)
-    yield DateTimeContentItem(
-        name=c.coded(c.PROCEDURE_DATETIME),
-        value=acquired_at(source),
-        relationship_type=_CONTAINS,
-    )
+    yield _item("DATETIME", c.PROCEDURE_DATETIME, _CONTAINS, {"DateTime": acquired_at(source)})
     yield _num(c.SAMPLE_RATE, result.recording.ecg.sampling_frequency, "Hz")
     yield from _algorithm("ECG measurements and criteria", inputs.device.software_version)
     for model in result.models:
         yield from _algorithm(model.name, model.version, f"sha256={model.digest}")
 
 
-def _algorithm(name: str, version: str, *parameters: str) -> Iterator[ContentItem]:
+def _algorithm(name: str, version: str, *parameters: str) -> Iterator[Attributes]:
     yield _text(c.ALGORITHM_NAME, name)
     yield _text(c.ALGORITHM_VERSION, version)
     yield from (_text(c.ALGORITHM_PARAMETERS, parameter) for parameter in parameters)
 
 
-def _global_measurements(result: Result) -> ContentItem:
+def _global_measurements(result: Result) -> Attributes:
     """TID 3713; what could not be measured is said in words."""
     named = list(result.measurements.quantities())
     items = [_measurement(name, q) for name, q in named if is_reported(name, q)]
@@ -178,10 +159,10 @@ def is_reported(name: str, quantity: Quantity) -> bool:
     )
 
 
-def _measurement(name: str, quantity: Quantity) -> ContentItem:
+def _measurement(name: str, quantity: Quantity) -> Attributes:
     item = _num(c.MEASUREMENTS[name], quantity.value or 0.0, quantity.unit)
     if name in c.FORMULAS:
-        item.ContentSequence = [_code(c.ALGORITHM_NAME, c.FORMULAS[name], _PROPERTY)]
+        item["ContentSequence"] = [_code(c.ALGORITHM_NAME, c.FORMULAS[name], _PROPERTY)]
     return item
 
 
@@ -189,7 +170,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _qualitative_analysis(result: Result) -> Iterator[ContentItem]:
+def _qualitative_analysis(result: Result) -> Iterator[Attributes]:
     """TID 3717: what the statements say, coded, or that there is nothing to say."""
     statements = spoken(result)
     yield from (_finding(statement, result) for statement in statements)
@@ -203,7 +184,7 @@ def _without_findings(result: Result) -> Code:
     return c.PARTLY_WITHOUT_FINDINGS if result.not_assessed else c.WITHOUT_FINDINGS
 
 
-def _finding(statement: Statement, result: Result) -> ContentItem:
+def _finding(statement: Statement, result: Result) -> Attributes:
     finding = _basis(statement, result)
     item = _code(c.ECG_FINDING, statement.code)
     properties = [_text(c.EQUIVALENT_MEANING, statement.text, _PROPERTY)]
@@ -213,7 +194,7 @@ def _finding(statement: Statement, result: Result) -> ContentItem:
         properties.append(_num(c.THRESHOLD, finding.threshold, "1", _PROPERTY))
     properties.append(_text(c.ALGORITHM_NAME, _who(statement, finding), _PROPERTY))
     properties.extend(_text(c.COMMENT, line, _PROPERTY) for line in statement.evidence)
-    item.ContentSequence = properties
+    item["ContentSequence"] = properties
     return item
 
 
@@ -232,7 +213,7 @@ def _who(statement: Statement, finding: Finding | None) -> str:
     return f"{statement.origin.value}: {model}" if model else statement.origin.value
 
 
-def _summary(result: Result) -> Iterator[ContentItem]:
+def _summary(result: Result) -> Iterator[Attributes]:
     """TID 3719: what is said, what was not assessed, and what this report is not."""
     lines = [
         *headline(result),
@@ -267,32 +248,37 @@ def _quality(result: Result) -> str:
     )
 
 
-def _container(
-    name: Code, items: Iterator[ContentItem] | list[ContentItem], template: str | None = None
-) -> ContentItem:
-    item = ContainerContentItem(
-        name=c.coded(name), relationship_type=_CONTAINS, template_id=template
-    )
-    item.ContentSequence = ContentSequence(list(items))
-    return item
+def _container(name: Code, items: Iterable[Attributes], template: str | None = None) -> Attributes:
+    values: Attributes = {"ContinuityOfContent": "CONTINUOUS", "ContentSequence": list(items)}
+    if template:
+        identified = {"MappingResource": "DCMR", "TemplateIdentifier": template}
+        values["ContentTemplateSequence"] = [identified]
+    return _item("CONTAINER", name, _CONTAINS, values)
 
 
-def _code(name: Code, value: Code, relationship: RelationshipTypeValues = _CONTAINS) -> ContentItem:
-    return CodeContentItem(name=c.coded(name), value=c.coded(value), relationship_type=relationship)
+def _code(name: Code, value: Code, relationship: str = _CONTAINS) -> Attributes:
+    return _item("CODE", name, relationship, {"ConceptCodeSequence": value})
 
 
-def _text(name: Code, value: str, relationship: RelationshipTypeValues = _CONTAINS) -> ContentItem:
-    return TextContentItem(
-        name=c.coded(name), value=ascii_text(value) or "not stated", relationship_type=relationship
-    )
+def _text(name: Code, value: str, relationship: str = _CONTAINS) -> Attributes:
+    text = ascii_text(value)
+    values = {"TextValue": text if text.strip() else "not stated"}
+    return _item("TEXT", name, relationship, values)
 
 
-def _num(
-    name: Code, value: float, unit: str, relationship: RelationshipTypeValues = _CONTAINS
-) -> ContentItem:
-    return NumContentItem(
-        name=c.coded(name),
-        value=round(float(value), _DECIMALS.get(unit, 4)),
-        unit=c.coded(c.UNITS[unit]),
-        relationship_type=relationship,
-    )
+def _num(name: Code, value: float, unit: str, relationship: str = _CONTAINS) -> Attributes:
+    number = round(float(value), _DECIMALS.get(unit, 4))
+    measured = {
+        "NumericValue": format_number_as_ds(number),
+        "FloatingPointValue": number,
+        "MeasurementUnitsCodeSequence": c.UNITS[unit],
+    }
+    return _item("NUM", name, relationship, {"MeasuredValueSequence": [measured]})
+
+
+def _item(value_type: str, name: Code, relationship: str, values: Attributes) -> Attributes:
+    return {
+        "RelationshipType": relationship,
+        "ValueType": value_type,
+        "ConceptNameCodeSequence": name,
+    } | values

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final
 
-from pydicom.dataset import Dataset
-
 from dicom_node.report import concepts as c
 from dicom_node.report.annotated import DESCRIPTION
+from dicom_node.report.draft import AttributeSet, first_code
 from dicom_node.report.objects import UNREADABLE, Qualification, is_own
 from dicom_node.report.pdf import ENCAPSULATED_PDF
 from dicom_node.report.shell import MAY_BE_EMPTY, is_public
 from dicom_node.report.sr import COMPREHENSIVE_SR
-from dicom_node.report.tid3700 import Item, first_code, tid3700_faults
+from dicom_node.report.tid3700 import Item, tid3700_faults
 from dicom_node.report.uids import is_uid
 from dicom_node.report.waveforms import (
     LIMITS,
@@ -27,7 +26,7 @@ from dicom_node.report.waveforms import (
 )
 
 
-def check(dataset: Dataset) -> tuple[str, ...]:
+def check(dataset: AttributeSet) -> tuple[str, ...]:
     """Return what is wrong with a result object, one sentence each; empty means good."""
     sop_class_uid = str(dataset.get("SOPClassUID") or "")
     rules = _RULES.get(sop_class_uid)
@@ -42,7 +41,7 @@ def check(dataset: Dataset) -> tuple[str, ...]:
 # What every result object keeps
 
 
-def _identifiers(dataset: Dataset) -> Iterator[str]:
+def _identifiers(dataset: AttributeSet) -> Iterator[str]:
     for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         if not is_uid(dataset.get(keyword)):
             yield f"{keyword} is absent or no UID"
@@ -56,7 +55,7 @@ def _identifiers(dataset: Dataset) -> Iterator[str]:
         yield "file meta information names another class"
 
 
-def _series(dataset: Dataset) -> Iterator[str]:
+def _series(dataset: AttributeSet) -> Iterator[str]:
     for keyword in ("SeriesNumber", "InstanceNumber", "SeriesDescription", "SeriesDate"):
         if not str(dataset.get(keyword) or ""):
             yield f"{keyword} is absent"
@@ -65,7 +64,7 @@ def _series(dataset: Dataset) -> Iterator[str]:
             yield f"{keyword} is absent"
 
 
-def _provenance(dataset: Dataset) -> Iterator[str]:
+def _provenance(dataset: AttributeSet) -> Iterator[str]:
     if not is_own(dataset) or not dataset.get("ContributingEquipmentSequence"):
         yield "Contributing Equipment does not name us"
     if dataset.get("ContentQualification") not in set(Qualification):
@@ -77,7 +76,7 @@ def _provenance(dataset: Dataset) -> Iterator[str]:
 # Encapsulated PDF (PS3.3 C.24)
 
 
-def _pdf(dataset: Dataset) -> Iterator[str]:
+def _pdf(dataset: AttributeSet) -> Iterator[str]:
     if dataset.get("Modality") != "DOC":
         yield "Modality is not DOC"
     if dataset.get("MIMETypeOfEncapsulatedDocument") != "application/pdf":
@@ -92,7 +91,7 @@ def _pdf(dataset: Dataset) -> Iterator[str]:
     yield from _document(dataset)
 
 
-def _document(dataset: Dataset) -> Iterator[str]:
+def _document(dataset: AttributeSet) -> Iterator[str]:
     document = dataset.get("EncapsulatedDocument") or b""
     if not document.startswith(b"%PDF-"):
         yield "the document is no PDF"
@@ -104,8 +103,8 @@ def _document(dataset: Dataset) -> Iterator[str]:
 # Annotated ECG (PS3.3 A.34, C.10.9, C.10.10)
 
 
-def _waveform(dataset: Dataset) -> Iterator[str]:
-    sop_class_uid = str(dataset.SOPClassUID)
+def _waveform(dataset: AttributeSet) -> Iterator[str]:
+    sop_class_uid = str(dataset.get("SOPClassUID"))
     if dataset.get("Modality") != LIMITS[sop_class_uid].modality:
         yield f"Modality is not {LIMITS[sop_class_uid].modality}"
     if not dataset.get("AcquisitionDateTime"):
@@ -114,13 +113,14 @@ def _waveform(dataset: Dataset) -> Iterator[str]:
         yield "Acquisition Context Sequence is absent"
     if dataset.get("SeriesDescription") != DESCRIPTION:
         yield "Series Description does not say that it is a copy"
-    yield from iod_faults(dataset, sop_class_uid)
-    for number, group in enumerate(dataset.get("WaveformSequence") or (), 1):
+    groups = list(dataset.get("WaveformSequence") or ())
+    yield from iod_faults(groups, sop_class_uid)
+    for number, group in enumerate(groups, 1):
         yield from (f"group {number}: {fault}" for fault in group_faults(group))
     yield from _references(dataset, "ReferencedInstanceSequence")
 
 
-def _annotations(dataset: Dataset) -> Iterator[str]:
+def _annotations(dataset: AttributeSet) -> Iterator[str]:
     groups = list(dataset.get("WaveformSequence") or ())
     items = list(dataset.get("WaveformAnnotationSequence") or ())
     for number, item in enumerate(items, 1):
@@ -129,7 +129,7 @@ def _annotations(dataset: Dataset) -> Iterator[str]:
         yield "no annotation says what AI found"
 
 
-def _references(dataset: Dataset, keyword: str) -> Iterator[str]:
+def _references(dataset: AttributeSet, keyword: str) -> Iterator[str]:
     items = dataset.get(keyword) or ()
     uids = {str(item.get("ReferencedSOPInstanceUID") or "") for item in items}
     if not uids - {""} or str(dataset.get("SOPInstanceUID")) in uids:
@@ -139,19 +139,19 @@ def _references(dataset: Dataset, keyword: str) -> Iterator[str]:
 # ECG report (PS3.3 C.17.2, C.17.3; PS3.16 TID 3700)
 
 
-def _flags(dataset: Dataset) -> Iterator[str]:
+def _flags(dataset: AttributeSet) -> Iterator[str]:
     for keyword, needed in _FLAGS.items():
         if dataset.get(keyword) != needed:
             yield f"{keyword} is not {needed}"
     for keyword in ("ReferencedPerformedProcedureStepSequence", "PerformedProcedureCodeSequence"):
         if keyword not in dataset:
             yield f"{keyword} (type 2) is absent"
-    template = next(iter(dataset.get("ContentTemplateSequence") or ()), Dataset())
+    template: AttributeSet = next(iter(dataset.get("ContentTemplateSequence") or ()), {})
     if (template.get("MappingResource"), template.get("TemplateIdentifier")) != ("DCMR", "3700"):
         yield "Content Template is not DCMR 3700"
 
 
-def _content(dataset: Dataset) -> Iterator[str]:
+def _content(dataset: AttributeSet) -> Iterator[str]:
     report = Item.read(dataset)
     yield from tid3700_faults(report)
     listed = set(_evidence(dataset))
@@ -161,7 +161,7 @@ def _content(dataset: Dataset) -> Iterator[str]:
                 yield "the evidence does not list a referenced instance"
 
 
-def _evidence(dataset: Dataset) -> Iterator[str]:
+def _evidence(dataset: AttributeSet) -> Iterator[str]:
     """Yield every instance listed as evidence."""
     for study in dataset.get("CurrentRequestedProcedureEvidenceSequence") or ():
         for series in study.get("ReferencedSeriesSequence") or ():

@@ -4,23 +4,22 @@ A row holds Requirement Type M (at least once), what we add to it by rule (an al
 named with its version, a report always says something), and the context group of a value.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Final, Self
 
-from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from analysis.codes import LEAD_CODES, VOCABULARY
 from analysis.ecg import Code
 from dicom_node.report import concepts as c
-from dicom_node.report.waveforms import Values, values_of
+from dicom_node.report.draft import Attributes, AttributeSet, attribute, first_code
+from dicom_node.report.waveforms import values_of
 
 _TAGS: Final = frozenset(
-    tag_for_keyword(keyword)
+    attribute(keyword)[0]
     for keyword in (
         "ValueType",
         "RelationshipType",
@@ -44,12 +43,12 @@ class Item:
     name: Code | None
     value_type: str
     relationship: str
-    values: Values
+    values: Attributes
     """Attributes that have a value, by keyword."""
     items: tuple["Item", ...]
 
     @classmethod
-    def read(cls, dataset: Dataset) -> Self:
+    def read(cls, dataset: AttributeSet) -> Self:
         """Return the item and all below it."""
         values = values_of(dataset, _TAGS)
         return cls(
@@ -268,19 +267,6 @@ def _versions(names: list[Code | None]) -> Iterator[str]:
     for name, following in zip(names, [*names[1:], None], strict=True):
         if name == c.ALGORITHM_NAME and following != c.ALGORITHM_VERSION:
             yield "TID 4019: an algorithm without its version"
-
-
-def first_code(sequence: Iterable[Dataset] | None) -> Code | None:
-    """Return the first item of a Code Sequence, or None."""
-    item = next(iter(sequence or ()), None)
-    if item is None:
-        return None
-    values = values_of(item)
-    return Code(
-        str(values.get("CodingSchemeDesignator", "")),
-        str(values.get("CodeValue", "")),
-        str(values.get("CodeMeaning", "")),
-    )
 
 
 @cache

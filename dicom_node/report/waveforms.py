@@ -4,12 +4,14 @@ The writer asks these rules which class can hold the samples; the checker asks t
 finished object. No other validator at hand knows the limits.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
+
+from dicom_node.report.draft import Attributes, AttributeSet, Draft
 
 TWELVE_LEAD: Final = "1.2.840.10008.5.1.4.1.1.9.1.1"
 GENERAL: Final = "1.2.840.10008.5.1.4.1.1.9.1.2"
@@ -63,8 +65,6 @@ LIMITS: Final = MappingProxyType(
 BITS: Final = MappingProxyType({"SB": 8, "SS": 16, "SL": 32})
 """Waveform Bits Allocated of each Waveform Sample Interpretation in use here (C.10.9.1.5)."""
 
-Values = Mapping[str, Any]
-
 _SCALE = (
     "ChannelSensitivityUnitsSequence",
     "ChannelSensitivityCorrectionFactor",
@@ -76,13 +76,12 @@ TEMPORAL_RANGES: Final = frozenset(
 )
 
 
-def iod_faults(dataset: Dataset, sop_class_uid: str) -> Iterator[str]:
+def iod_faults(groups: Sequence[AttributeSet], sop_class_uid: str) -> Iterator[str]:
     """Yield what keeps these multiplex groups out of the IOD; one sentence each."""
     limits = LIMITS.get(sop_class_uid)
     if limits is None:
         yield f"SOP class {sop_class_uid} is no waveform class"
         return
-    groups = list(dataset.get("WaveformSequence") or ())
     if not 1 <= len(groups) <= limits.groups:
         yield f"{len(groups)} multiplex groups, not 1 to {limits.groups}"
     total = sum(int(group.get("NumberOfWaveformChannels") or 0) for group in groups)
@@ -92,7 +91,7 @@ def iod_faults(dataset: Dataset, sop_class_uid: str) -> Iterator[str]:
         yield from (f"group {number}: {fault}" for fault in _group_limits(group, limits))
 
 
-def _group_limits(group: Dataset, limits: Limits) -> Iterator[str]:
+def _group_limits(group: AttributeSet, limits: Limits) -> Iterator[str]:
     channels = int(group.get("NumberOfWaveformChannels") or 0)
     if not 1 <= channels <= limits.channels:
         yield f"{channels} channels, not 1 to {limits.channels}"
@@ -107,7 +106,7 @@ def _group_limits(group: Dataset, limits: Limits) -> Iterator[str]:
         yield f"sample interpretation {interpretation or 'absent'} is outside the IOD"
 
 
-def group_faults(group: Dataset) -> Iterator[str]:
+def group_faults(group: AttributeSet) -> Iterator[str]:
     """Yield what contradicts itself or is missing inside one multiplex group (C.10.9)."""
     channels = list(group.get("ChannelDefinitionSequence") or ())
     if len(channels) != int(group.get("NumberOfWaveformChannels") or 0):
@@ -123,22 +122,22 @@ def group_faults(group: Dataset) -> Iterator[str]:
     if samples < 1 or length != expected + expected % 2:
         yield f"{length} bytes of data where the counts ask for {expected}"
     for number, channel in enumerate(channels, 1):
-        faults = _channel_faults(values_of(channel), bits)
+        faults = _channel_faults(channel, bits)
         yield from (f"channel {number}: {fault}" for fault in faults)
 
 
-def _channel_faults(channel: Values, bits: int) -> Iterator[str]:
-    if "ChannelSourceSequence" not in channel:
+def _channel_faults(channel: AttributeSet, bits: int) -> Iterator[str]:
+    if not has(channel, "ChannelSourceSequence"):
         yield "no channel source"
-    if not 1 <= int(channel.get("WaveformBitsStored", 0)) <= bits:
+    if not 1 <= int(channel.get("WaveformBitsStored") or 0) <= bits:
         yield "Waveform Bits Stored is absent or more than allocated"
-    if "ChannelSensitivity" in channel:
-        yield from (f"sensitivity without {word}" for word in _SCALE if word not in channel)
-    if not channel.keys() & {"ChannelTimeSkew", "ChannelSampleSkew"}:
+    if has(channel, "ChannelSensitivity"):
+        yield from (f"sensitivity without {word}" for word in _SCALE if not has(channel, word))
+    if not (has(channel, "ChannelTimeSkew") or has(channel, "ChannelSampleSkew")):
         yield "neither time nor sample skew"
 
 
-def annotation_faults(item: Dataset, groups: list[Dataset]) -> Iterator[str]:
+def annotation_faults(item: AttributeSet, groups: Sequence[AttributeSet]) -> Iterator[str]:
     """Yield what is wrong with one Waveform Annotation item among these multiplex groups."""
     values = values_of(item)
     yield from _kind_faults(values)
@@ -150,12 +149,12 @@ def annotation_faults(item: Dataset, groups: list[Dataset]) -> Iterator[str]:
     for group, channel in references:
         if not 1 <= group <= len(groups):
             yield f"references group {group} of {len(groups)}"
-        elif not 0 <= channel <= int(groups[group - 1].NumberOfWaveformChannels):
+        elif not 0 <= channel <= int(groups[group - 1].get("NumberOfWaveformChannels") or 0):
             yield f"references channel {channel} of group {group}"
     yield from _range_faults(values, {group for group, _ in references}, groups)
 
 
-def _kind_faults(item: Values) -> Iterator[str]:
+def _kind_faults(item: Attributes) -> Iterator[str]:
     """Exactly one of: text; concept; concept and code; concept and number (C.10.10)."""
     kinds = item.keys() & {"UnformattedTextValue", "ConceptNameCodeSequence"}
     values = item.keys() & {"ConceptCodeSequence", "NumericValue"}
@@ -167,7 +166,9 @@ def _kind_faults(item: Values) -> Iterator[str]:
         yield "has a number without units"
 
 
-def _range_faults(item: Values, named: set[int], groups: list[Dataset]) -> Iterator[str]:
+def _range_faults(
+    item: Attributes, named: set[int], groups: Sequence[AttributeSet]
+) -> Iterator[str]:
     where = item.keys() & _PLACES
     kind = item.get("TemporalRangeType")
     if kind is None and not where:
@@ -178,13 +179,23 @@ def _range_faults(item: Values, named: set[int], groups: list[Dataset]) -> Itera
     if positions and len(named) != 1:
         yield "gives sample positions in more than one group"
     elif positions and named <= set(range(1, len(groups) + 1)):
-        last = int(groups[next(iter(named)) - 1].NumberOfWaveformSamples)
+        last = int(groups[next(iter(named)) - 1].get("NumberOfWaveformSamples") or 0)
         if not all(1 <= position <= last for position in positions):
             yield f"a sample position is outside 1 to {last}"
 
 
-def values_of(item: Dataset, only: Collection[int] | None = None) -> Values:
+def has(item: AttributeSet, keyword: str) -> bool:
+    """Return whether the item holds a value there; 0 is one."""
+    value = item.get(keyword)
+    return bool(value) or value == 0
+
+
+def values_of(item: AttributeSet, only: Collection[int] | None = None) -> Attributes:
     """Return what has a value in the item, by keyword; of these tags only, if any are given."""
+    if isinstance(item, Draft):
+        return values_of(item.brought, only) | item.ours
+    if not isinstance(item, Dataset):
+        return item
     chosen = [e for e in item.values() if only is None or e.tag in only]
     elements = (item[e.tag] if e.is_raw else e for e in chosen)
     return {e.keyword: e.value for e in elements if e.value or e.value == 0}
