@@ -110,6 +110,13 @@ class Link:
         self._take = self._dimse.get_msg
         self._dimse.get_msg = self._for_the_reactor
         self._sent = 0
+        self.accepted: Mapping[str, PresentationContext] = {
+            str(context.abstract_syntax): context
+            for context in sorted(
+                association.accepted_contexts, key=lambda item: -_preference(item)
+            )
+        }
+        """The presentation context of each accepted SOP class that suits us best."""
         stream = association.dul.socket.socket
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -120,11 +127,6 @@ class Link:
     def established(self) -> bool:
         """Whether the peer is still there, as far as is known."""
         return bool(self._association.is_established)
-
-    @property
-    def accepted(self) -> Mapping[str, PresentationContext]:
-        """The presentation context of each accepted SOP class."""
-        return {item.abstract_syntax: item for item in self._association.accepted_contexts}
 
     def echo(self) -> bool:
         """Return whether the peer answers C-ECHO."""
@@ -166,6 +168,11 @@ class Link:
             self._association.abort()
 
 
+def _preference(context: PresentationContext) -> int:
+    """Return the rank of a context's transfer syntax among ours, the best first."""
+    return _SYNTAXES.index(context.transfer_syntax[0])
+
+
 def connect(peer: Address, entity: AE) -> Link:
     """Return an association with what the entity proposes.
 
@@ -192,9 +199,15 @@ def connect(peer: Address, entity: AE) -> Link:
 
 
 def entity(calling_ae: str, classes: Sequence[str], timeout: float) -> AE:
-    """Return the calling application entity, proposing these classes."""
+    """Return the calling application entity, proposing these classes.
+
+    Each transfer syntax is a context of its own, so that the choice is ours: an acceptor that
+    likes Implicit VR better would make us encode every object again.
+    """
     ae = AE(calling_ae)
-    ae.requested_contexts = [build_context(uid, _SYNTAXES) for uid in classes]
+    ae.requested_contexts = [
+        build_context(uid, [syntax]) for uid in classes for syntax in _SYNTAXES
+    ]
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout
     ae.network_timeout = None  # whoever holds a link lets it go
     ae.maximum_pdu_size = 0
