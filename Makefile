@@ -14,10 +14,10 @@ demo: $(VENV)/.base
 	$(BIN)/sinusnode demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/bench.py

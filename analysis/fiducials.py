@@ -1,9 +1,10 @@
 """Where the waves begin, peak and end: on the median beat of each class, then in each beat.
 
 Averaging first and marking afterwards makes use of all ten seconds; marking all leads together
-first and each lead afterwards makes use of all twelve. A wave ends where its speed, the
-magnitude of its slope, has fallen to a fraction of what it was on its last flank; the fractions
-are fitted to cardiologists' marks (ACCURACY.md says on which records).
+makes use of all twelve. The marks are those of the learned delineator, as far as they are
+consistent with the rhythm and with each other, else the classical ones: there a wave ends where
+its speed, the magnitude of its slope, has fallen to a fraction of what it was on its last flank;
+the fractions are fitted to cardiologists' marks (ACCURACY.md says on which records).
 """
 
 from dataclasses import dataclass
@@ -11,9 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from analysis.beats import Array, Beats, Floats, Mask, Prepared, median, windows
+from analysis.beats import (
+    WORKING_RATE,
+    Array,
+    Beats,
+    Floats,
+    Mask,
+    Prepared,
+    median,
+    windows,
+)
+from analysis.delineator import BEFORE as LEARNED_BEFORE
+from analysis.delineator import SAMPLES, SAMPLING_FREQUENCY, Delineator
 
-_BEFORE, _AFTER = 0.45, 0.75  # s around R that a template holds
+DECIMATION = round(WORKING_RATE / SAMPLING_FREQUENCY)
+"""Working samples to one of the learned delineator."""
+BEFORE = LEARNED_BEFORE * DECIMATION
+AFTER = SAMPLES * DECIMATION - BEFORE
+"""Working samples around R that a template holds."""
+
+
 _QRS_BEFORE, _QRS_AFTER = 0.12, 0.16  # s around R that a QRS may fill
 _PAUSE = 0.024  # s of quiet that end a QRS
 _PAUSING, _BUSY = 0.08, 4.0  # of the greatest and of the median speed: what is still quiet
@@ -23,6 +41,9 @@ _QT, _RATE_EXPONENT = 0.376, 0.43  # s from R to T offset at an RR interval of 1
 _EARLIEST_P = -0.36  # s from R
 _ROOM = 0.04  # s between its neighbours that a wave needs
 _SHORTEST_P = 10  # samples
+_QRS_ENDS = [3, 5]  # columns of the marks
+_PULL = 3.0  # samples that the classical ends of QRS move the learned ones at most
+_SLACK = 10  # samples that R may lie outside of its QRS
 _FEWEST = 2  # beats that can confirm a P wave
 _REPEATED = 6.0  # power of the mean P over what the scatter of single beats would leave
 _STILL = 0.1  # quantile of the speeds of a whole beat at which nothing moves
@@ -95,23 +116,80 @@ class Fiducials:
     median_marks: Floats
 
 
-def delineate(prepared: Prepared, beats: Beats) -> Fiducials | None:
-    """Return the fiducials of all beats, or None where there are no beats."""
+def delineate(
+    prepared: Prepared, beats: Beats, delineator: Delineator | None = None
+) -> Fiducials | None:
+    """Return the fiducials of all beats, or None where there are no beats.
+
+    Parameters
+    ----------
+    prepared, beats
+        Of the leads to be marked.
+    delineator
+        What marks the median beats; None for the classical marks.
+    """
     if not beats.r_peaks.size:
         return None
-    centre, after = prepared.samples(_BEFORE), prepared.samples(_AFTER)
-    cut = windows(prepared.clean, beats.r_peaks, centre, after)
+    cut = windows(prepared.clean, beats.r_peaks, BEFORE, AFTER)
     classes = [_members(beats, number) for number in range(beats.classes.max() + 1)]
     templates = np.stack([_median(cut[members]) for members in classes])
     intervals = _intervals(beats, classes, prepared.sampling_frequency)
-    marks = _Template(templates, intervals, centre, prepared.sampling_frequency).marks()
+    marks = _marks(_Template(templates, intervals, BEFORE, prepared.sampling_frequency), delineator)
     repeated, likeness = _p_likeness(cut, beats.dominant, marks[0, -1, 0], marks[0, -1, 2])
     marks[0, :, :3] = marks[0, :, :3] if repeated > _REPEATED else np.nan
     each = marks[beats.classes]
     each[..., :3] = np.where(likeness[:, None, None] > _ALIKE, marks[0, :, :3], np.nan)
-    each += beats.r_peaks[:, None, None] - centre
+    each += beats.r_peaks[:, None, None] - BEFORE
     each[(each < 0) | (each > prepared.clean.shape[1] - 1)] = np.nan
     return Fiducials(each, templates[0], marks[0])
+
+
+def _marks(template: "_Template", delineator: Delineator | None) -> Floats:
+    """Return the learned marks of the classes where they are sound, else the classical ones.
+
+    The classical ends of QRS on all leads together, which owe nothing to one database's way of
+    marking, draw the learned ones towards them.
+    """
+    if delineator is None:
+        return template.marks()
+    answers = [delineator.mark(beat[:, ::DECIMATION]) for beat in template.beats]
+    marks: Floats = np.stack([answer.marks for answer in answers]) * DECIMATION
+    p_wave = np.array([answer.p_wave for answer in answers]) >= delineator.card.p_threshold
+    sound = _sound(marks)
+    marks[:, -1, _QRS_ENDS] += _pull(marks[:, -1, _QRS_ENDS], template.qrs()[:, -1, ::2])
+    marks = _in_rhythm(marks, p_wave, template.intervals * template.rate)
+    return marks if sound.all() else np.where(sound[:, None, None], marks, template.marks())
+
+
+def _pull(learned: Floats, classical: Floats) -> Floats:
+    """Return how far the classical ends of QRS move the learned ones: half way, 6 ms at most."""
+    return np.clip((classical - learned) / 2, -_PULL, _PULL)
+
+
+def _sound(marks: Floats) -> Mask:
+    """Return in which classes R lies within the QRS."""
+    onset, offset = marks[:, -1, 3], marks[:, -1, 5]
+    sound: Mask = (onset < BEFORE + _SLACK) & (offset > BEFORE - _SLACK)
+    return sound
+
+
+def _in_rhythm(marks: Floats, p_wave: Mask, intervals: Floats) -> Floats:
+    """Return the marks without P waves in the T before and T waves that the next QRS cuts off.
+
+    Parameters
+    ----------
+    marks
+        ``(classes, leads + 1, 9)``.
+    p_wave
+        ``(classes,)``: where there is one.
+    intervals
+        RR before and after, ``(classes, 2)`` in samples.
+    """
+    p_peak, onset, t_peak, t_offset = marks[:, -1, [1, 3, 7, 8]].T
+    kept = marks.copy()
+    kept[~p_wave | (p_peak < t_offset - intervals[:, 0]), :, :3] = np.nan
+    kept[t_peak > onset + intervals[:, 1], :, 6:] = np.nan
+    return kept
 
 
 def _members(beats: Beats, number: int) -> Mask:
@@ -187,7 +265,7 @@ class _Template:
 
     def marks(self) -> Floats:
         """Return ``(classes, leads + 1, 9)``, the last row of all leads together."""
-        qrs = self._qrs()
+        qrs = self.qrs()
         p_wave, t_wave = self._p_wave(qrs[:, -1:, 0]), self._t_wave(qrs[:, -1:, 2])
         return np.concatenate([p_wave, qrs, t_wave], axis=-1)
 
@@ -198,7 +276,8 @@ class _Template:
     def _speed(self, kind: _Wave) -> Floats:
         return _speed(_smoothed(self.beats, kind.smoothing * self.rate))
 
-    def _qrs(self) -> Floats:
+    def qrs(self) -> Floats:
+        """Return ``(classes, leads + 1, 3)``: the marks of the QRS."""
         smooth = _smoothed(self.beats, _QRS.smoothing * self.rate)
         r_peak, first, last = self._at(0.0), self._at(-_QRS_BEFORE), self._at(_QRS_AFTER)
         common = _common(_speed(smooth), first, last, _QRS.levelling)

@@ -4,11 +4,12 @@ Intervals are global: from the earliest onset to the latest offset over the lead
 of the dominant beats, as the electrocardiographs of IEC 60601-2-25 measure them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from analysis.beats import NO_BEATS, Beats, Floats
+from analysis.delineator import Delineator, shipped
 from analysis.ecg import ECG, LIMB, Lead, Patient, derive_limb_leads
 from analysis.fiducials import Fiducials, delineate
 from analysis.quality import Assessed, examine
@@ -39,10 +40,20 @@ def measure(ecg: ECG, patient: Patient | None = None) -> Measurements:  # noqa: 
     return of_examined(ecg, examine(ecg, expected=ecg.leads))
 
 
-def of_examined(ecg: ECG, examined: Assessed) -> Measurements:
-    """Return the measurements of an ECG whose quality has been examined already."""
+def of_examined(
+    ecg: ECG, examined: Assessed, delineator: Callable[[], Delineator | None] = shipped
+) -> Measurements:
+    """Return the measurements of an ECG whose quality has been examined already.
+
+    Parameters
+    ----------
+    ecg, examined
+        What is measured.
+    delineator
+        Gives what marks the median beats, or None for the classical marks.
+    """
     beats = examined.beats if examined.prepared and examined.beats else NO_BEATS
-    found = delineate(examined.prepared, beats) if examined.prepared else None
+    found = delineate(examined.prepared, beats, delineator()) if examined.prepared else None
     rate = examined.prepared.sampling_frequency if examined.prepared else np.nan
     dominant = tuple(int(beat) for beat in np.flatnonzero(beats.dominant))
     rhythm = _rhythm(beats, rate)

@@ -44,6 +44,9 @@ class Simulated:
     where the heart has no such value (PR in atrial fibrillation)."""
     r_peaks: Array
     """``(beats,)``, 0-based samples, not rounded."""
+    fiducials: Array
+    """``(9,)``, ms after the R peak, of every beat and lead, in the order of
+    :data:`analysis.result.FIDUCIAL_KINDS`; NaN where the heart has no such wave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ def simulate(
             ecg=_twelve_leads(_tremor(random, time), sampling_frequency),
             truth=MappingProxyType({}),
             r_peaks=np.empty(0),
+            fiducials=np.full(9, np.nan),
         )
     typical = _HEARTS[kind]
     heart = replace(
@@ -173,6 +177,7 @@ def simulate(
         ecg=_without(ecg, FLAT) if kind is Kind.FLAT_LEAD else ecg,
         truth=MappingProxyType(_truth(heart, beats)),
         r_peaks=beats * sampling_frequency,
+        fiducials=_fiducials(heart),
     )
 
 
@@ -292,6 +297,16 @@ def _truth(heart: _Heart, beats: Array) -> dict[str, float]:
             "p_axis": _axis(p_wave),
         }
     return truth
+
+
+def _fiducials(heart: _Heart) -> Array:
+    qrs, t_wave = _qrs(heart), _t_wave(heart)
+    p_wave = [(wave.onset, wave.peak, wave.offset) for wave in _p_wave(heart)]
+    return np.array([
+        *(p_wave or [(np.nan,) * 3])[0],
+        qrs[0].onset, 0.0, qrs[-1].offset,
+        t_wave.onset, t_wave.peak, t_wave.offset,
+    ])  # fmt: skip
 
 
 def _axis(waves: list[_Arch]) -> float:

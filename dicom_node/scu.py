@@ -109,6 +109,7 @@ class Link:
         self._dimse = association.dimse
         self._take = self._dimse.get_msg
         self._dimse.get_msg = self._for_the_reactor
+        association._reactor_checkpoint.clear()  # noqa: SLF001 - that thread has nothing to do
         self._sent = 0
         self.accepted: Mapping[str, PresentationContext] = {
             str(context.abstract_syntax): context

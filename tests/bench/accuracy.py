@@ -1,20 +1,24 @@
 """Print how accurate quality, beats, fiducials and measurements are, and how long they take.
 
-    python tests/bench/accuracy.py > tables.md
+    python -m training.delineator --data ../shared/data --out delineator.onnx --folds FOLDER
+    python tests/bench/accuracy.py --folds FOLDER > tables.md
 
-It reads ../shared/data (or SINUSNODE_SHARED). LUDB is scored within the annotated span only,
-with a matching window of 150 ms; constants were fitted on the records of the first column, so
-read the second. Reference global intervals run from the second-earliest onset to the
-second-latest offset of the cardiologists' marks per lead.
+It reads ../shared/data (or SINUSNODE_SHARED). The first command fits, for each fifth of LUDB's
+subjects, a network on the four others; with its folder, every record is marked by the network
+that has not seen it, without it by the classical delineator alone. LUDB is scored within the
+annotated span only, with a matching window of 150 ms. Reference global intervals run from the
+second-earliest onset to the second-latest offset of the cardiologists' marks per lead.
 """
 
+import argparse
 import csv
+import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -26,13 +30,16 @@ from pydicom.data import get_testdata_file
 from scipy.stats import rankdata
 
 from analysis.beats import detect, prepare
+from analysis.delineator import Delineator, load_delineator
 from analysis.ecg import ECG, STANDARD_12, Lead
-from analysis.measure import measure
-from analysis.quality import assess, likeness
+from analysis.measure import measure, of_examined
+from analysis.quality import assess, examine, likeness
 from analysis.result import FIDUCIAL_KINDS, Measurements, Verdict
 from analysis.synthetic import Kind, simulate
 
 Array = npt.NDArray[np.float64]
+Waves = dict[Lead, dict[str, Array]]
+Judge = Callable[[], Delineator | None]
 
 DATA = (
     Path(os.environ.get("SINUSNODE_SHARED", Path(__file__).resolve().parents[3] / "shared"))
@@ -150,24 +157,33 @@ def marks_of(measured: Measurements, lead: str, first: int) -> Array:
     return np.stack([measured.fiducials[lead][kind] for kind in kinds], axis=1)
 
 
-def ludb_records() -> Iterator[tuple[ECG, dict[Lead, dict[str, Array]], str]]:
-    """Yield each record with its marks and the half it belongs to."""
+def ludb_records() -> Iterator[tuple[str, ECG, Waves]]:
+    """Yield each record's name, itself and its marks."""
     folder = DATA / "ludb" / "data"
-    names = sorted((path.stem for path in folder.glob("*.hea")), key=int)
-    for index, name in enumerate(names):
+    for name in sorted((path.stem for path in folder.glob("*.hea")), key=int):
         ecg = read(folder / name)
-        marks = {lead: annotated(folder / name, lead) for lead in ecg.leads}
-        yield ecg, marks, ("fitted", "held out")[index % 2]
+        yield name, ecg, {lead: annotated(folder / name, lead) for lead in ecg.leads}
+
+
+def judges(folder: Path | None) -> Mapping[str, Delineator]:
+    """Return for each record of LUDB the delineator that has not seen its subject."""
+    if folder is None:
+        return {}
+    parts = json.loads((folder / "parts.json").read_text())
+    loaded = {
+        part: load_delineator((folder / f"{part}.onnx").read_bytes())
+        for part in sorted(set(parts.values()))
+    }
+    return {name: loaded[part] for name, part in parts.items()}
 
 
 @dataclass
 class Delineation:
-    """All that LUDB tells of one half."""
+    """All that LUDB tells of one way to mark."""
 
     counts: dict[str, Count]
     errors: dict[str, list[float]]
     intervals: dict[str, list[float]]
-    one_lead: Count
 
     @classmethod
     def empty(cls) -> "Delineation":
@@ -176,22 +192,24 @@ class Delineation:
             {wave: Count() for wave in WAVES},
             {kind: [] for kind in FIDUCIAL_KINDS},
             {name: [] for name in INTERVALS},
-            Count(),
         )
 
-    def add(self, ecg: ECG, marks: dict[Lead, dict[str, Array]]) -> None:
-        """Score one record."""
-        measured = measure(ecg)
+    def add(self, ecg: ECG, marks: Waves, measured: Measurements) -> None:
+        """Score one record on all leads."""
         to_ms = 1000 / ecg.sampling_frequency
         for lead, waves in marks.items():
             self._add_lead(measured, lead, waves, to_ms)
-            alone = measure(ecg.select([lead])).r_peaks
-            self.one_lead.add(*within(waves["N"][:, 1], alone, waves), WINDOW * 1000 / to_ms)
         reference = global_intervals(marks)
         for name in INTERVALS:
             value = getattr(measured, name).value
             if value is not None:
                 self.intervals[name].append(value - reference[name] * to_ms)
+
+    def add_alone(self, ecg: ECG, lead: Lead, waves: dict[str, Array], judge: Judge) -> None:
+        """Score one lead, measured as if there were no other."""
+        alone = ecg.select([lead])
+        measured = of_examined(alone, examine(alone, expected=alone.leads), judge)
+        self._add_lead(measured, lead, waves, 1000 / ecg.sampling_frequency)
 
     def _add_lead(
         self, measured: Measurements, lead: Lead, waves: dict[str, Array], to_ms: float
@@ -216,12 +234,7 @@ def inside(marks: Array, waves: dict[str, Array], margin: int) -> npt.NDArray[np
     return within_span
 
 
-def within(reference: Array, marks: Array, waves: dict[str, Array]) -> tuple[Array, Array]:
-    """Return both, the marks only within the annotated span."""
-    return reference, marks[inside(marks, waves, 75)]
-
-
-def global_intervals(marks: dict[Lead, dict[str, Array]]) -> dict[str, float]:
+def global_intervals(marks: Waves) -> dict[str, float]:
     """Return the median over beats of the reference intervals, in samples."""
     beats = next(iter(marks.values()))["N"][:, 1]
     rows = [_global_marks(marks, beat) for beat in beats]
@@ -233,7 +246,7 @@ def global_intervals(marks: dict[Lead, dict[str, Array]]) -> dict[str, float]:
     }
 
 
-def _global_marks(marks: dict[Lead, dict[str, Array]], beat: float) -> list[float]:
+def _global_marks(marks: Waves, beat: float) -> list[float]:
     near = {
         "p": [_nearest(waves["p"], beat, -250, 0) for waves in marks.values()],
         "N": [_nearest(waves["N"], beat, -60, 60) for waves in marks.values()],
@@ -260,40 +273,45 @@ def _second(values: Array) -> float:
     return float(known[1]) if known.size > 2 else np.nan
 
 
-def ludb() -> None:
+def ludb(folder: Path | None) -> None:
     """Print detection, marks and intervals against the cardiologists of LUDB."""
-    halves = {"fitted": Delineation.empty(), "held out": Delineation.empty()}
+    judge = judges(folder)
+    names = ["learned", "learned, one lead alone"] if judge else []
+    ways = {name: Delineation.empty() for name in (*names, "classical")}
     verdicts = []
-    for ecg, marks, half in ludb_records():
-        halves[half].add(ecg, marks)
+    for name, ecg, marks in ludb_records():
+        examined = examine(ecg, expected=ecg.leads)
         verdicts.append(assess(ecg).verdict)
+        ways["classical"].add(ecg, marks, of_examined(ecg, examined, lambda: None))
+        if judge:
+            its = partial(judge.__getitem__, name)
+            ways[names[0]].add(ecg, marks, of_examined(ecg, examined, its))
+            for lead, waves in marks.items():
+                ways[names[1]].add_alone(ecg, lead, waves, its)
     print("## LUDB: 140 records, 12 leads, 500 Hz\n")
-    names = {
-        "p": "P", "N": "QRS, all leads together", "t": "T", "alone": "QRS, each lead alone",
-    }  # fmt: skip
+    _print_ways(ways)
+    print_verdicts("LUDB", verdicts)
+
+
+def _print_ways(ways: dict[str, Delineation]) -> None:
     rows = [
-        [half, names[wave], count.sensitivity, count.predictive, f"{count.f1:.4f}"]
-        for half, result in halves.items()
-        for wave, count in (result.counts | {"alone": result.one_lead}).items()
-    ]
-    table(["records", "wave", "sensitivity", "PPV", "F1"], rows)
+        [name, {"p": "P", "N": "QRS", "t": "T"}[wave], count.sensitivity, count.predictive,
+         f"{count.f1:.4f}"]
+        for name, way in ways.items()
+        for wave, count in way.counts.items()
+    ]  # fmt: skip
+    table(["marks", "wave", "sensitivity", "PPV", "F1"], rows)
     print("Error per beat and lead, ms, mean ± SD (n):\n")
     table(
-        ["mark", *halves],
-        [
-            [kind, *(spread(result.errors[kind]) for result in halves.values())]
-            for kind in FIDUCIAL_KINDS
-        ],
+        ["mark", *ways],
+        [[kind, *(spread(way.errors[kind]) for way in ways.values())] for kind in FIDUCIAL_KINDS],
     )
     print("Error of global intervals per record, ms, mean ± SD (n):\n")
+    whole = {name: way for name, way in ways.items() if any(way.intervals.values())}
     table(
-        ["interval", *halves],
-        [
-            [name, *(spread(result.intervals[name]) for result in halves.values())]
-            for name in INTERVALS
-        ],
+        ["interval", *whole],
+        [[name, *(spread(way.intervals[name]) for way in whole.values())] for name in INTERVALS],
     )
-    print_verdicts("LUDB", verdicts)
 
 
 # --- MIT-BIH ---------------------------------------------------------------------------------
@@ -432,8 +450,10 @@ def speed() -> None:
 
 def main() -> None:
     """Print every table."""
-    parts: list[Any] = [cart, synthetic, ludb, mit_bih, multisource, noisy, speed]
-    for part in parts:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folds", type=Path, help="folder of the networks of the five parts")
+    folder = parser.parse_args().folds
+    for part in (cart, synthetic, partial(ludb, folder), mit_bih, multisource, noisy, speed):
         part()
 
 
