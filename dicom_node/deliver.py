@@ -17,19 +17,11 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node.failpoints import reach
 from dicom_node.ledger import DeliveryState, Due, Ledger, Outcome
+from dicom_node.link import Address, Link, NothingAccepted, Rejected, Unreachable, connect
 from dicom_node.part10 import data_set
 from dicom_node.reasons import Delivery
 from dicom_node.receive import WAVEFORMS
-from dicom_node.scu import (
-    Address,
-    Link,
-    NothingAccepted,
-    Rejected,
-    Unreachable,
-    connect,
-    encoded,
-    entity,
-)
+from dicom_node.scu import encoded
 from dicom_node.settings import Destination
 from dicom_node.spool import Spool
 
@@ -116,9 +108,7 @@ class Sender:
         self._used_at = 0.0
         self._failures = 0
         self._not_before = 0.0
-        self._entity = entity(
-            destination.calling_ae_title or calling_ae, RESULTS, destination.timeout
-        )
+        self._calling_ae = destination.calling_ae_title or calling_ae
 
     def run(self, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
         """Deliver until told to stop."""
@@ -203,7 +193,8 @@ class Sender:
         self._link = None
         peer = self._destination
         try:
-            self._link = connect(Address(peer.ae_title, peer.host, peer.port), self._entity)
+            where = Address(peer.ae_title, peer.host, peer.port)
+            self._link = connect(where, self._calling_ae, RESULTS, peer.timeout)
         except NothingAccepted:
             return Failure(Delivery.NO_CONTEXT, permanent=True)
         except Rejected as error:

@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dicom_node import part10
 from dicom_node.failpoints import reach
 from dicom_node.ledger import Event, Ledger, Receipt, Received
+from dicom_node.link import VERIFICATION
 from dicom_node.reasons import Quarantine, Refusal
 from dicom_node.settings import Dicom, Storage
 from dicom_node.spool import Spool
@@ -33,7 +34,6 @@ from dicom_node.wire import Caller, Limits, Server
 
 log = structlog.get_logger()
 
-VERIFICATION: Final = "1.2.840.10008.1.1"
 WAVEFORMS: Final = (
     "1.2.840.10008.5.1.4.1.1.9.1.1",  # 12-lead ECG Waveform Storage
     "1.2.840.10008.5.1.4.1.1.9.1.2",  # General ECG Waveform Storage

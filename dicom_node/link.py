@@ -1,0 +1,346 @@
+"""An association as its user: one blocking socket, no threads, nothing polled.
+
+pynetdicom gives the PDUs and messages (PS3.8 §9.3, PS3.7 §9.3); its own associations are driven
+by two polling threads that add a millisecond or two to every step, share the answers between
+them, and choose the transfer syntax that the peer likes best.
+"""
+
+import select
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_context
+from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.pdu import (
+    A_ABORT_RQ,
+    A_ASSOCIATE_AC,
+    A_ASSOCIATE_RJ,
+    A_ASSOCIATE_RQ,
+    A_RELEASE_RQ,
+    P_DATA_TF,
+)
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    MaximumLengthNotification,
+)
+from pynetdicom.presentation import PresentationContext
+
+from dicom_node.report.uids import IMPLEMENTATION_CLASS_UID
+
+SYNTAXES: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+"""What we propose, the best first; each is a context of its own, so that the choice is ours."""
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+
+_APPLICATION_CONTEXT: Final = UID("1.2.840.10008.3.1.1.1")
+_AE_TITLE_LENGTH: Final = 16
+_LAST_PORT: Final = 65535
+_HEADER: Final = 6
+_LARGEST_ANSWER: Final = 1 << 20  # bytes of a PDU: answers are short
+_OUR_MAXIMUM: Final = 1 << 16
+_MEDIUM: Final = 0  # Priority (0000,0700)
+_PERMANENT: Final = 0x01
+_ACCEPTED, _REJECTED, _DATA = 0x02, 0x03, 0x04
+
+
+class Unreachable(ConnectionError):
+    """The peer does not answer, or does not let us in; the message says which."""
+
+
+class NothingAccepted(Unreachable):
+    """The peer accepts none of the SOP classes that were proposed."""
+
+
+class Rejected(Unreachable):
+    """The peer rejected the association."""
+
+    def __init__(self, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A DICOM peer: AE title, host, port."""
+
+    ae_title: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the address that ``AE@host:port`` means.
+
+        Raises
+        ------
+        ValueError
+            If it is none.
+        """
+        ae_title, at, where = text.partition("@")
+        host, colon, port = where.rpartition(":")
+        if not (
+            at
+            and colon
+            and host
+            and 0 < len(ae_title) <= _AE_TITLE_LENGTH
+            and port.isdecimal()
+            and 0 < int(port) <= _LAST_PORT
+        ):
+            raise ValueError(f"{text!r} is not AE@host:port, for example SINUSNODE@127.0.0.1:11112")
+        return cls(ae_title, host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+class Link:
+    """An established association; made by :func:`connect`.
+
+    Parameters
+    ----------
+    stream
+        Connected; its time-out is that of every answer.
+    accepted
+        The presentation context of each accepted SOP class that suits us best.
+    largest
+        Bytes of a P-DATA-TF that the peer takes; 0 = any.
+    """
+
+    def __init__(
+        self, stream: socket.socket, accepted: Mapping[str, PresentationContext], largest: int
+    ) -> None:
+        self.accepted = accepted
+        self.established = True
+        self._stream = stream
+        self._largest = largest
+        self._sent = 0
+
+    def echo(self) -> bool:
+        """Return whether the peer answers C-ECHO with success."""
+        request = C_ECHO()
+        request.AffectedSOPClassUID = UID(VERIFICATION)
+        return self._ask(request, C_ECHO_RQ()) == 0
+
+    def store(self, sop_class: str, sop_instance: str, data_set: bytes) -> int | None:
+        """Return the C-STORE status; None where no answer came in time or the link broke.
+
+        Parameters
+        ----------
+        sop_class, sop_instance
+            What the command says; the class must be accepted.
+        data_set
+            Encoded in the transfer syntax of the accepted context.
+        """
+        request = C_STORE()
+        request.AffectedSOPClassUID = UID(sop_class)
+        request.AffectedSOPInstanceUID = UID(sop_instance)
+        request.Priority = _MEDIUM
+        request.DataSet = BytesIO(data_set)
+        return self._ask(request, C_STORE_RQ())
+
+    def _ask(self, request: Any, message: DIMSEMessage) -> int | None:
+        """Return the status of the answer to a request; without one the link is broken."""
+        if not self.established or self._hung_up():
+            self._close()
+            return None
+        self._sent = self._sent % 0xFFFF + 1
+        request.MessageID = self._sent
+        message.primitive_to_message(request)
+        context = self.accepted[str(request.AffectedSOPClassUID)]
+        try:
+            self._stream.sendall(b"".join(_encoded(message, context.context_id, self._largest)))
+            answer = self._answer()
+        except OSError:
+            answer = None
+        if answer is None or answer.MessageIDBeingRespondedTo != self._sent:
+            self._close()
+            return None
+        return int(answer.Status)
+
+    def _hung_up(self) -> bool:
+        """Return whether the peer said something unasked: it released, aborted or closed."""
+        return bool(select.select([self._stream], [], [], 0)[0])
+
+    def _answer(self) -> Any:
+        """Return the next DIMSE message, or None if the peer ends the association instead."""
+        message = DIMSEMessage()
+        while True:
+            kind, encoded = _receive(self._stream)
+            if kind != _DATA:
+                return None
+            data = P_DATA_TF()
+            data.decode(encoded)
+            if message.decode_msg(data.to_primitive()):
+                return message.message_to_primitive()
+
+    def _close(self) -> None:
+        self.established = False
+        self._stream.close()
+
+    def release(self) -> None:
+        """End the association in order."""
+        self._end(A_RELEASE_RQ().encode(), listen=True)
+
+    def abort(self) -> None:
+        """End the association at once."""
+        abort = A_ABORT_RQ()
+        abort.source, abort.reason_diagnostic = 0x00, 0x00
+        self._end(abort.encode(), listen=False)
+
+    def _end(self, last: bytes, *, listen: bool) -> None:
+        if self.established:
+            try:
+                self._stream.sendall(last)
+                if listen:
+                    _receive(self._stream)
+            except OSError:
+                pass  # gone already
+            self._close()
+
+
+def connect(peer: Address, calling_ae: str, classes: Sequence[str], timeout: float) -> Link:
+    """Return an association on which these SOP classes were proposed.
+
+    Parameters
+    ----------
+    timeout
+        Seconds to wait for the connection, and for each answer.
+
+    Raises
+    ------
+    Rejected
+        If the peer rejects it.
+    NothingAccepted
+        If it accepts none of the classes.
+    Unreachable
+        If it does not answer.
+    """
+    proposed = _proposal(classes)
+    try:
+        stream = socket.create_connection((peer.host, peer.port), timeout)
+    except socket.gaierror:
+        raise Unreachable(f"{peer} is not there: its host name has no address") from None
+    except OSError:
+        raise Unreachable(_silent(peer)) from None
+    try:
+        return _associated(stream, peer, calling_ae, proposed)
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _silent(peer: Address) -> str:
+    return f"{peer} does not answer: is it running, and are host and port right?"
+
+
+def _proposal(classes: Sequence[str]) -> list[PresentationContext]:
+    pairs = [(uid, syntax) for uid in classes for syntax in SYNTAXES]
+    proposed = []
+    for number, (uid, syntax) in enumerate(pairs):
+        context = build_context(uid, [syntax])
+        context.context_id = 2 * number + 1
+        proposed.append(context)
+    return proposed
+
+
+def _associated(
+    stream: socket.socket, peer: Address, calling_ae: str, proposed: list[PresentationContext]
+) -> Link:
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        stream.sendall(_request(peer, calling_ae, proposed))
+        kind, encoded = _receive(stream)
+    except OSError:
+        raise Unreachable(_silent(peer)) from None
+    if kind == _REJECTED:
+        rejection = A_ASSOCIATE_RJ()
+        rejection.decode(encoded)
+        why = f"{rejection.result_str}, {rejection.reason_str}".lower()
+        permanent = rejection.result == _PERMANENT
+        raise Rejected(f"{peer} rejected the association: {why}", permanent=permanent)
+    if kind != _ACCEPTED:
+        raise Unreachable(_silent(peer))
+    acceptance = A_ASSOCIATE_AC()
+    acceptance.decode(encoded)
+    answer = acceptance.to_primitive()
+    accepted = _suited(proposed, answer)
+    link = Link(stream, accepted, answer.maximum_length_received or 0)
+    if not accepted:
+        link.release()
+        raise NothingAccepted(f"{peer} accepts none of the SOP classes offered")
+    return link
+
+
+def _request(peer: Address, calling_ae: str, proposed: list[PresentationContext]) -> bytes:
+    maximum, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    maximum.maximum_length_received = _OUR_MAXIMUM
+    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = _APPLICATION_CONTEXT
+    primitive.calling_ae_title = calling_ae
+    primitive.called_ae_title = peer.ae_title
+    primitive.presentation_context_definition_list = proposed
+    primitive.user_information = [maximum, implementation]
+    request = A_ASSOCIATE_RQ()
+    request.from_primitive(primitive)
+    encoded: bytes = request.encode()
+    return encoded
+
+
+def _suited(
+    proposed: list[PresentationContext], answer: A_ASSOCIATE
+) -> Mapping[str, PresentationContext]:
+    """Return of each class the first accepted context: ours come the best first."""
+    agreed = {
+        item.context_id
+        for item in answer.presentation_context_definition_results_list
+        if item.result == 0
+    }
+    found: dict[str, PresentationContext] = {}
+    for context in proposed:
+        if context.context_id in agreed:
+            found.setdefault(str(context.abstract_syntax), context)
+    return MappingProxyType(found)
+
+
+def _encoded(message: DIMSEMessage, context_id: int, largest: int) -> Iterator[bytes]:
+    for data in message.encode_msg(context_id, largest):
+        pdu = P_DATA_TF()
+        pdu.from_primitive(data)
+        yield pdu.encode()
+
+
+def _receive(stream: socket.socket) -> tuple[int, bytes]:
+    """Return type and bytes of the next PDU.
+
+    Raises
+    ------
+    OSError
+        If it is not whole within the time-out, or longer than any answer.
+    """
+    end = time.monotonic() + (stream.gettimeout() or 0.0)
+    header = _exactly(stream, _HEADER, end)
+    length = int.from_bytes(header[2:], "big")
+    if length > _LARGEST_ANSWER:
+        raise OSError("the answer is longer than an answer can be")
+    return header[0], header + _exactly(stream, length, end)
+
+
+def _exactly(stream: socket.socket, count: int, end: float) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        if time.monotonic() > end:
+            raise TimeoutError("the answer did not come in time")
+        chunk = stream.recv(count - len(data))
+        if not chunk:
+            raise ConnectionResetError("the peer closed the connection")
+        data += chunk
+    return bytes(data)
