@@ -423,35 +423,36 @@ class Ledger:
         return result if stored is None else str(stored)
 
     def reported(
-        self, lease: Lease, produced: Iterable[Produced], destinations: Iterable[str], now: float
+        self, lease: Lease, produced: Iterable[Produced], destinations: Sequence[str], now: float
     ) -> None:
         """Record the objects and one delivery for each object and destination."""
-        names = tuple(destinations)
+        rows = [
+            {
+                "instance_id": lease.id,
+                "role": item.role,
+                "sop_class_uid": item.sop_class_uid,
+                "sop_instance_uid": item.sop_instance_uid,
+                **_blob_values(item.blob),
+            }
+            for item in produced
+        ]
+        insert = objects.insert().returning(objects.c.id, sort_by_parameter_order=True)
         with self._write() as connection:
             self._held(connection, lease)
-            for item in produced:
-                object_id = connection.scalar(
-                    objects.insert()
-                    .values(
-                        instance_id=lease.id,
-                        role=item.role,
-                        sop_class_uid=item.sop_class_uid,
-                        sop_instance_uid=item.sop_instance_uid,
-                        **_blob_values(item.blob),
-                    )
-                    .returning(objects.c.id)
-                )
-                for name in names:
-                    connection.execute(
-                        deliveries.insert().values(
-                            instance_id=lease.id,
-                            object_id=object_id,
-                            destination=name,
-                            state=DeliveryState.PENDING,
-                            first_at=now,
-                            next_at=now,
-                        )
-                    )
+            due = [
+                {
+                    "instance_id": lease.id,
+                    "object_id": object_id,
+                    "destination": name,
+                    "state": DeliveryState.PENDING,
+                    "first_at": now,
+                    "next_at": now,
+                }
+                for object_id in connection.scalars(insert, rows)
+                for name in destinations
+            ]
+            if due:
+                connection.execute(deliveries.insert(), due)
             self._update(connection, lease, state=State.REPORTED, reported_at=now, **_NO_LEASE)
 
     def quarantine(self, lease: Lease, reason: str, message: str) -> None:
