@@ -5,16 +5,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-import numpy as np
-
-from analysis import criteria, morphology, rhythm, statements
+from analysis import criteria, statements
 from analysis.classify import classify
 from analysis.ecg import ECG, STANDARD_12, Patient, Recording
-from analysis.measure import of_examined
+from analysis.measure import everything
 from analysis.model import Model, load_model
-from analysis.quality import Assessed, examine
-from analysis.result import Finding, LeadMeasurements, Measurements, Result
-from analysis.rhythm import Rhythm
+from analysis.quality import examine
+from analysis.result import Finding, Result
 
 ALGORITHM_REVISION = "2"
 """Raised whenever the same ECG may give another result."""
@@ -60,15 +57,15 @@ def analyse(
     chosen = _models(models)
     examined = examine(recording.ecg, expected=STANDARD_12)
     quality = examined.quality
-    measurements, leads, seen = _measured(recording.ecg, examined)
+    measured = everything(recording.ecg, examined)
     formula = (options or Options()).qtc_formula
     case = criteria.Case(
-        measurements=measurements,
-        leads=leads,
-        rhythm=seen,
+        measurements=measured.measurements,
+        leads=measured.leads,
+        rhythm=measured.rhythm,
         quality=quality,
         patient=who,
-        qtc=getattr(measurements, f"qtc_{formula}"),
+        qtc=getattr(measured.measurements, f"qtc_{formula}"),
         qtc_formula=formula,
     )
     findings = (*_of_models(chosen, recording.ecg, case), *criteria.assess(case))
@@ -78,24 +75,13 @@ def analyse(
         recording=recording,
         statements=lines,
         findings=findings,
-        measurements=measurements,
-        leads=leads,
+        measurements=measured.measurements,
+        leads=measured.leads,
         quality=quality,
         models=tuple(model.identity for model in chosen),
         overall=statements.overall(quality, lines),
         not_assessed=statements.not_assessed(findings),
     )
-
-
-def _measured(ecg: ECG, examined: Assessed) -> tuple[Measurements, LeadMeasurements, Rhythm]:
-    """Return every measurement of an examined ECG, and what was seen of its rhythm."""
-    measured = of_examined(ecg, examined)
-    beats = examined.beats if examined.prepared else None
-    dominant = tuple(np.flatnonzero(beats.dominant).tolist()) if beats else ()
-    leads = morphology.of_leads(measured.median_beat, measured.median_fiducials, dominant)
-    seen = rhythm.of_examined(ecg, examined, measured)
-    shaped = morphology.complete(measured, leads, ecg.sampling_frequency)
-    return rhythm.complete(shaped, seen), leads, seen
 
 
 def _models(models: Model | Sequence[Model] | None) -> tuple[Model, ...]:

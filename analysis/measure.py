@@ -5,15 +5,24 @@ of the dominant beats, as the electrocardiographs of IEC 60601-2-25 measure them
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from analysis import morphology, rhythm
 from analysis.beats import NO_BEATS, Beats, Floats
 from analysis.delineator import Delineator, shipped
 from analysis.ecg import ECG, LIMB, Lead, Patient, derive_limb_leads
 from analysis.fiducials import Fiducials, delineate
 from analysis.quality import Assessed, examine
-from analysis.result import FIDUCIAL_KINDS, Marks, Measurements, Quantity
+from analysis.result import (
+    FIDUCIAL_KINDS,
+    LeadMeasurements,
+    Marks,
+    Measurements,
+    Quantity,
+)
+from analysis.rhythm import Rhythm
 
 GLOBAL = "global"
 """The key of the marks of all leads together."""
@@ -37,13 +46,33 @@ def measure(ecg: ECG, patient: Patient | None = None) -> Measurements:  # noqa: 
     patient
         For values that depend on age or sex; none of the present ones does.
     """
-    return of_examined(ecg, examine(ecg, expected=ecg.leads))
+    return everything(ecg, examine(ecg, expected=ecg.leads)).measurements
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Everything:
+    """All that can be measured on one ECG."""
+
+    measurements: Measurements
+    leads: LeadMeasurements
+    rhythm: Rhythm
+
+
+def everything(ecg: ECG, examined: Assessed) -> Everything:
+    """Return every measurement of an examined ECG: global, of each lead, and of its rhythm."""
+    measured = of_examined(ecg, examined)
+    beats = examined.beats if examined.prepared else None
+    dominant = tuple(np.flatnonzero(beats.dominant).tolist()) if beats else ()
+    leads = morphology.of_leads(measured.median_beat, measured.median_fiducials, dominant)
+    seen = rhythm.of_examined(ecg, examined, measured)
+    shaped = morphology.complete(measured, leads, ecg.sampling_frequency)
+    return Everything(rhythm.complete(shaped, seen), leads, seen)
 
 
 def of_examined(
     ecg: ECG, examined: Assessed, delineator: Callable[[], Delineator | None] = shipped
 ) -> Measurements:
-    """Return the measurements of an ECG whose quality has been examined already.
+    """Return intervals, axes and marks of an ECG whose quality has been examined already.
 
     Parameters
     ----------
@@ -53,16 +82,18 @@ def of_examined(
         Gives what marks the median beats, or None for the classical marks.
     """
     beats = examined.beats if examined.prepared and examined.beats else NO_BEATS
-    found = delineate(examined.prepared, beats, delineator()) if examined.prepared else None
+    network = delineator()
+    found = delineate(examined.prepared, beats, network) if examined.prepared else None
+    method = _MEDIAN_BEAT if network else f"{_MEDIAN_BEAT}, classical marks"
     rate = examined.prepared.sampling_frequency if examined.prepared else np.nan
     dominant = tuple(int(beat) for beat in np.flatnonzero(beats.dominant))
-    rhythm = _rhythm(beats, rate)
-    intervals = _intervals(found, rate, dominant)
+    pace = _rhythm(beats, rate)
+    intervals = _intervals(found, rate, dominant, method)
     median = _median_beat(ecg, examined, found, rate)
     return Measurements(
-        **rhythm,
+        **pace,
         **intervals,
-        **_corrected(intervals["qt_interval"], rhythm["rr_interval"]),
+        **_corrected(intervals["qt_interval"], pace["rr_interval"]),
         **_axes(median, found, dominant),
         r_peaks=beats.r_peaks.astype(np.float64) * (ecg.sampling_frequency / rate),
         fiducials=_fiducials(ecg, examined, found, rate),
@@ -98,14 +129,14 @@ def _rhythm(beats: Beats, rate: float) -> dict[str, Quantity]:
 
 
 def _intervals(
-    found: Fiducials | None, rate: float, dominant: tuple[int, ...]
+    found: Fiducials | None, rate: float, dominant: tuple[int, ...], method: str
 ) -> dict[str, Quantity]:
     mark = _named(found.median_marks[-1]) if found else dict.fromkeys(FIDUCIAL_KINDS, np.nan)
 
     def interval(first: str, last: str, wave: str) -> Quantity:
         reason = f"no {wave} was found on the median beat" if found else _NO_BEATS
         length = (mark[last] - mark[first]) / rate * 1000
-        return _quantity(length, "ms", _MEDIAN_BEAT, dominant, reason)
+        return _quantity(length, "ms", method, dominant, reason)
 
     return {
         "p_duration": interval("p_onset", "p_offset", "P wave"),
