@@ -114,7 +114,7 @@ def _not_assessed(sentences: tuple[str, ...], y: float) -> Iterator[Text]:
     """Yield as many sentences as there is room for, and how many are left."""
     room = max(1, int((TOP - 2.5 - y) / 3.1) + 1)
     shown = sentences if len(sentences) <= room else sentences[: room - 1]
-    lines = [f"Not assessed: {sentence}" for sentence in shown]
+    lines = list(shown)
     if len(shown) < len(sentences):
         lines.append(f"Not assessed: {len(sentences) - len(shown)} more, listed in the report")
     for line in lines:

@@ -47,7 +47,9 @@ MAY_BE_EMPTY: Final = (
 """Type 2: present in every object, empty where the source does not know."""
 
 _STUDY_TAGS: Final = frozenset(attribute(word)[0] for word in STUDY_KEYWORDS)
-_SIGNS: Final = str.maketrans({"µ": "u", "–": "-", "−": "-", "≥": ">=", "≤": "<=", "×": "x"})
+_SIGNS: Final = str.maketrans(
+    {"µ": "u", "–": "-", "−": "-", "≥": ">=", "≤": "<=", "×": "x", "°": " deg"}
+)
 _DT: Final = re.compile(r"[12][0-9]{7}([0-9]{2}){0,3}(\.[0-9]{1,6})?([+-][0-9]{4})?")
 _LONG_STRING: Final = 64
 _SHORT_STRING: Final = 16
