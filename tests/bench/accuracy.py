@@ -72,7 +72,8 @@ def percent(part: int, whole: int) -> str:
     share, z = part / whole, 1.96
     centre = (share + z * z / 2 / whole) / (1 + z * z / whole)
     half = z * np.sqrt(share * (1 - share) / whole + (z / 2 / whole) ** 2) / (1 + z * z / whole)
-    return f"{100 * share:.2f} % ({100 * (centre - half):.2f}–{100 * (centre + half):.2f})"
+    low, high = max(centre - half, 0.0), min(centre + half, 1.0)
+    return f"{100 * share:.2f} % ({100 * low:.2f}–{100 * high:.2f})"
 
 
 def read(path: Path) -> ECG:
