@@ -264,8 +264,7 @@ def test_message_that_makes_no_sense_stores_nothing(node: Node, talk: bytes) -> 
 def test_object_larger_than_allowed_is_cut_off_and_recorded(node: Node) -> None:
     part = p_data(STORE_CONTEXT, 0, bytes(50_000))
     head = command(C_STORE_RQ, sop_class=WAVEFORMS[0], instance="1.2.3", with_data=True)
-    talk = associate_rq() + p_data(STORE_CONTEXT, COMMAND | LAST, head) + part * 30
-    say(node, talk, listen=False)
+    say(node, associate_rq(), p_data(STORE_CONTEXT, COMMAND | LAST, head) + part * 30)
     assert poll(lambda: Refusal.TOO_LARGE in {row["reason"] for row in node.trail()}, 10)
     assert "1.2.3" not in kept(node)
 
