@@ -85,7 +85,7 @@ class Dicom(Section):
     """Bytes of one C-STORE message."""
     pdu_deadline: Seconds = 10.0
     """Seconds for one whole PDU, whatever the drip rate."""
-    handshake_deadline: Seconds = 5.0
+    handshake_deadline: Seconds = 10.0
     """Seconds for the A-ASSOCIATE-RQ, and for the TLS handshake."""
     idle_deadline: Seconds = 60.0
     """Seconds without a message before an association is aborted."""

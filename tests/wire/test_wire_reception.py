@@ -11,7 +11,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.ledger import State
+from dicom_node.link import connect
 from dicom_node.pacs import Pacs
+from dicom_node.part10 import data_set
 from dicom_node.reasons import Quarantine, Refusal
 
 TWELVE_LEAD = "1.2.840.10008.5.1.4.1.1.9.1.1"
@@ -200,14 +202,18 @@ def test_two_hundred_associations_at_once_are_all_stored(
 ) -> None:
     node = make_node().start()
     data = [cart_ecg(f"burst-{number}") for number in range(200)]
+    sop_class = str(data[0].SOPClassUID)
+    bodies = {str(item.SOPInstanceUID): data_set(encoded(item)) for item in data}
     statuses: list[int | None] = []
     barrier = threading.Barrier(200)
 
-    def send(item: Dataset) -> None:
+    def send(instance: str, body: bytes) -> None:
         barrier.wait()
-        statuses.extend(push(node.address, item))
+        link = connect(node.address, "CART", [sop_class], timeout=60.0)
+        statuses.append(link.store(sop_class, instance, body))
+        link.release()
 
-    threads = [threading.Thread(target=send, args=(item,)) for item in data]
+    threads = [threading.Thread(target=send, args=item) for item in bodies.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
