@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from hashlib import sha256
 from importlib import resources
 from typing import Any, Final, Self
 
@@ -20,11 +19,13 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
+from analysis import package
 from analysis.card import Source
 from analysis.errors import ModelReason, ModelRejected
+from analysis.package import identify, open_session
 from analysis.recipe import exactly, strict_json
 from analysis.result import FIDUCIAL_KINDS, ModelIdentity
-from analysis.vetting import bound_sizes, vet
+from analysis.vetting import vet
 
 CARD_KEY: Final = "sinusnode.delineator"
 SELF_TEST_KEY: Final = "sinusnode.self_test"
@@ -45,7 +46,6 @@ OUTPUTS: Final = ("marks", "p_wave")
 """``(leads + 1, 9)`` in samples, the last row of all leads together; ``(1,)``, 0 to 1."""
 
 _QRS_ONSET = FIDUCIAL_KINDS.index("qrs_onset")
-_MAX_METADATA = 2**20
 _MAX_CASES = 16
 
 Beat = npt.NDArray[np.floating[Any]]
@@ -217,7 +217,7 @@ def load_delineator(content: bytes | None = None) -> Delineator:
     if content is None:
         content = resources.files("analysis").joinpath("models", SHIPPED).read_bytes()
     proto = vet(content)
-    metadata = _metadata(proto)
+    metadata = package.metadata(proto, CARD_KEY, SELF_TEST_KEY)
     delineator = _open(content, proto, _card(metadata))
     _self_test(delineator, metadata)
     return delineator
@@ -258,15 +258,6 @@ def pack(content: bytes, card: Card, self_test: Sequence[Beat]) -> bytes:
     return packed
 
 
-def _metadata(proto: Any) -> Mapping[str, str]:
-    metadata = {item.key: item.value for item in proto.metadata_props}
-    if not {CARD_KEY, SELF_TEST_KEY} <= set(metadata):
-        raise ModelRejected(ModelReason.NO_CARD, "The delineator has no card or no self-test.")
-    if sum(map(len, metadata.values())) > _MAX_METADATA:
-        raise ModelRejected(ModelReason.TOO_LARGE, "Its metadata is too large.")
-    return metadata
-
-
 def _card(metadata: Mapping[str, str]) -> Card:
     try:
         return Card.from_json(metadata[CARD_KEY])
@@ -277,20 +268,8 @@ def _card(metadata: Mapping[str, str]) -> Card:
 def _open(content: bytes, proto: Any, card: Card) -> Delineator:
     """Return the delineator in a runtime, once its graph fits its card."""
     _check_ends(proto.graph)
-    bound_sizes(proto)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception:  # noqa: BLE001 - the runtime's classes of error share no public parent
-        raise ModelRejected(
-            ModelReason.UNREADABLE, "The runtime does not accept the graph."
-        ) from None
-    identity = ModelIdentity(
-        name=card.name, version=card.version, digest=sha256(content).hexdigest()
-    )
+    session = open_session(content, proto)
+    identity = identify(card.name, card.version, content)
     return Delineator(card=card, identity=identity, _session=session)
 
 

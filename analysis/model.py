@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Self
@@ -22,13 +21,15 @@ import onnx
 import onnxruntime
 from scipy.special import expit, softmax
 
+from analysis import package
 from analysis.card import Activation, Card
 from analysis.ecg import ECG, Lead, Signal
 from analysis.errors import ModelReason, ModelRejected
+from analysis.package import identify, open_session
 from analysis.recipe import exactly, strict_json
 from analysis.result import ModelIdentity
 from analysis.standardise import standardise
-from analysis.vetting import MAX_BYTES, bound_sizes, too_large, vet
+from analysis.vetting import MAX_BYTES, too_large, vet
 
 CARD_KEY: Final = "sinusnode.card"
 SELF_TEST_KEY: Final = "sinusnode.self_test"
@@ -36,7 +37,6 @@ TOLERANCE: Final = 1e-4
 """Largest difference in probability between this machine and the one that packed the model."""
 SHIPPED: Final = "twelve-lead.onnx"
 
-_MAX_METADATA = 8 * 2**20
 _MAX_CASES = 16
 _MAX_SAMPLES = 2**20
 _BATCH = 32
@@ -129,7 +129,7 @@ def load_model(source: Path | str | bytes | None = None) -> Model:
     """
     content = source if isinstance(source, bytes) else _read(source)
     proto = vet(content)
-    metadata = _metadata(proto)
+    metadata = package.metadata(proto, CARD_KEY)
     model = _open(content, proto, _card(metadata))
     _self_test(model, metadata)
     return model
@@ -182,19 +182,6 @@ def _read(source: Path | str | None) -> bytes:
         ) from None
 
 
-def _metadata(proto: Any) -> Mapping[str, str]:
-    keys = [item.key for item in proto.metadata_props]
-    if CARD_KEY not in keys:
-        raise ModelRejected(
-            ModelReason.NO_CARD, f"The model has no card: metadata key {CARD_KEY!r} is absent."
-        )
-    if len(set(keys)) != len(keys):
-        raise ModelRejected(ModelReason.INVALID_CARD, "A metadata key stands twice.")
-    if sum(len(item.value) for item in proto.metadata_props) > _MAX_METADATA:
-        raise ModelRejected(ModelReason.TOO_LARGE, "Its metadata is too large.")
-    return {item.key: item.value for item in proto.metadata_props}
-
-
 def _card(metadata: Mapping[str, str]) -> Card:
     try:
         return Card.from_json(metadata[CARD_KEY])
@@ -205,27 +192,9 @@ def _card(metadata: Mapping[str, str]) -> Card:
 def _open(content: bytes, proto: Any, card: Card) -> Model:
     """Return the model in a runtime, once its graph fits its card."""
     _check_ends(proto.graph, card)
-    bound_sizes(proto)
-    try:
-        session = _session(content)
-    except Exception:  # noqa: BLE001 - the runtime's classes of error share no public parent
-        raise ModelRejected(
-            ModelReason.UNREADABLE, "The runtime does not accept the graph."
-        ) from None
-    identity = ModelIdentity(
-        name=card.name, version=card.version, digest=sha256(content).hexdigest()
-    )
+    session = open_session(content, proto)
+    identity = identify(card.name, card.version, content)
     return Model(card=card, identity=identity, _session=session)
-
-
-def _session(content: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _check_ends(graph: Any, card: Card) -> None:
