@@ -18,9 +18,9 @@ from pynetdicom.presentation import PresentationContext
 from dicom_node.failpoints import reach
 from dicom_node.ledger import DeliveryState, Due, Ledger, Outcome
 from dicom_node.link import Address, Link, NothingAccepted, Rejected, Unreachable, connect
-from dicom_node.part10 import data_set
 from dicom_node.reasons import Delivery
 from dicom_node.receive import WAVEFORMS
+from dicom_node.report.part10 import data_set
 from dicom_node.scu import encoded
 from dicom_node.settings import Destination
 from dicom_node.spool import Spool

@@ -23,11 +23,11 @@ from pynetdicom import build_context, evt
 from pynetdicom.presentation import PresentationContext
 from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_node import part10
 from dicom_node.failpoints import reach
 from dicom_node.ledger import Event, Ledger, Receipt, Received
 from dicom_node.link import VERIFICATION
 from dicom_node.reasons import Quarantine, Refusal
+from dicom_node.report import part10
 from dicom_node.settings import Dicom, Storage
 from dicom_node.spool import Spool
 from dicom_node.wire import Caller, Limits, Server

@@ -17,7 +17,6 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_node import part10
 from dicom_node.ledger import Ledger
 from dicom_node.reasons import Refusal
 from dicom_node.receive import (
@@ -29,6 +28,7 @@ from dicom_node.receive import (
     Receiver,
     identity,
 )
+from dicom_node.report import part10
 from dicom_node.settings import Dicom, Storage
 from dicom_node.spool import Spool
 from dicom_node.wire import Caller

@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 from dicom_node.ledger import State
 from dicom_node.link import connect
 from dicom_node.pacs import Pacs
-from dicom_node.part10 import data_set
 from dicom_node.reasons import Quarantine, Refusal
+from dicom_node.report.part10 import data_set
 
 TWELVE_LEAD = "1.2.840.10008.5.1.4.1.1.9.1.1"
 
