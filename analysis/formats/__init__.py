@@ -5,7 +5,7 @@ with a recogniser and a reader and name both in the registry below.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
@@ -13,6 +13,7 @@ from typing import BinaryIO, Final, TypeAlias
 from analysis.ecg import Recording
 from analysis.errors import Reason, Undecodable
 from analysis.formats import dicom, wfdb
+from analysis.formats.content import Content, Stated
 
 __all__ = ["Source", "read"]
 
@@ -27,17 +28,22 @@ class Encoding:
 
     name: str
     recognises: Callable[[bytes], bool]
-    read: Callable[[bytes, Path | None], Recording]
-    """From the content, and from the path for encodings of several files."""
+    read: Callable[[Content], Recording]
 
 
 ENCODINGS: Final = (
-    Encoding("DICOM waveform", dicom.looks_like_dicom, lambda data, _: dicom.read(data)),
+    Encoding("DICOM waveform", dicom.looks_like_dicom, lambda content: dicom.read(content.data)),
     Encoding("WFDB header (.hea)", wfdb.looks_like_header, wfdb.read),
 )
 
 
-def read(source: Source) -> Recording:
+def read(
+    source: Source,
+    *,
+    sampling_frequency: float | None = None,
+    unit: str | None = None,
+    leads: Sequence[str] | None = None,
+) -> Recording:
     """Return the ECG that a source holds, with everything that stands around it.
 
     Parameters
@@ -45,6 +51,9 @@ def read(source: Source) -> Recording:
     source
         A path, the bytes themselves, or an open binary file. A WFDB record is named by the
         path of its header.
+    sampling_frequency, unit, leads
+        What a bare table (CSV, NumPy, MATLAB, Parquet) does not say itself: Hz, one of nV, uV,
+        mV and V, and the name of each column. Other encodings speak for themselves.
 
     Raises
     ------
@@ -55,9 +64,10 @@ def read(source: Source) -> Recording:
     data, path = _content(source)
     if len(data) > MAX_BYTES:
         raise Undecodable(Reason.TOO_LARGE, "The file is larger than 64 MiB; no ECG is.")
+    stated = Stated(sampling_frequency=sampling_frequency, unit=unit, leads=leads)
     for encoding in ENCODINGS:
         if encoding.recognises(data):
-            return encoding.read(data, path)
+            return encoding.read(Content(data, path, stated))
     known = ", ".join(encoding.name for encoding in ENCODINGS)
     raise Undecodable(Reason.NOT_RECOGNISED, f"The bytes are none of: {known}.")
 

@@ -31,9 +31,24 @@ MILLIVOLTS: Final[Mapping[str, float]] = {
 RATES: Final = (25.0, 100_000.0)
 """Hz between which a sampling frequency can be that of an ECG."""
 
+STEPS: Final = (1e-9, 1000.0)
+"""mV between which one step of the samples can be."""
+
 _PREFIX = re.compile(
     r"^(derivation|dérivation|derivazione|derivación|ableitung|ecg|ekg)\s+", re.IGNORECASE
 )
+
+
+_OTHER = re.compile(
+    r"\b(eeg|emg|eog|erg|ieeg|seeg|ecog|resp|respiration|spo2|pleth|ppg|abp|art|cvp|pap|temp|"
+    r"flow|snore|sound|fp1|fp2|fpz|f3|f4|f7|f8|fz|c3|c4|cz|p3|p4|pz|o1|o2|oz|t3|t4|t5|t6|t7|t8)\b",
+    re.IGNORECASE,
+)
+
+
+def is_other_signal(name: str) -> bool:
+    """Return whether a label names a signal that is no ECG: EEG by its sites, pressure, breath."""
+    return bool(_OTHER.search(name))
 
 
 def lead_from_text(name: str) -> Lead | None:

@@ -8,27 +8,17 @@ beside its header.
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from analysis.ecg import (
-    ECG,
-    Acquisition,
-    Code,
-    Lead,
-    Patient,
-    Recording,
-    Sex,
-    VendorStatement,
-)
+from analysis.ecg import Acquisition, Code, Patient, Recording, Sex, VendorStatement
 from analysis.errors import Reason, Undecodable
-from analysis.formats.common import MILLIVOLTS, RATES, completed, lead_from_text
+from analysis.formats.channels import MAX_SAMPLES, Channel, Strip, recording
+from analysis.formats.common import MILLIVOLTS
+from analysis.formats.content import Content
 
-MAX_SAMPLES: Final = 2**26
-"""Over all leads: 24 hours of twelve leads at 64 Hz, or of three at 256 Hz."""
 MAX_BYTES: Final = 2**28
 
 _RECORD: Final = re.compile(rb"\s*[\w-]+(?:/\d+)?[ \t]+\d+(?:[ \t]+[\d.]|[ \t]*\r?\n|[ \t]*$)")
@@ -41,29 +31,27 @@ def looks_like_header(data: bytes) -> bool:
     return bool(_RECORD.match(next(lines, b"")))
 
 
-def read(data: bytes, path: Path | None) -> Recording:
+def read(content: Content) -> Recording:
     """Return the ECG of a WFDB record.
 
     Parameters
     ----------
-    data
-        The header.
-    path
-        Of the header; its signal files stand beside it.
+    content
+        The header; its signal files stand beside its path.
 
     Raises
     ------
     Undecodable
         With the reason, and nothing else.
     """
-    if path is None:
+    if content.path is None:
         raise Undecodable(
             Reason.UNSUPPORTED, "A WFDB header alone has no samples; give the path of its file."
         )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _recording(data.decode("utf-8", "replace"), path)
+            return _recording(content.data.decode("utf-8", "replace"), content.path)
     except Undecodable:
         raise
     except Exception as error:  # the boundary to wfdb, which raises many kinds
@@ -75,17 +63,14 @@ def read(data: bytes, path: Path | None) -> Recording:
 def _recording(header: str, path: Path) -> Recording:
     _refuse_unstated(header)
     record = _read_record(path)
-    ecg, resolution, notes = _ecg(record)
-    ecg, derived, limb_notes = completed(ecg, resolution)
     comments = [comment.strip() for comment in record.comments]
-    return Recording(
-        ecg=ecg,
+    return recording(
+        _strip(record),
         format="WFDB",
         patient=_patient(comments),
-        acquisition=Acquisition(acquired_at=ecg.start),
-        vendor_statements=tuple(_statements(comments)),
-        notes=(*notes, *limb_notes),
-        derived_leads=derived,
+        acquisition=Acquisition(acquired_at=record.base_datetime),
+        vendor_statements=_statements(comments),
+        notes=_checksum_notes(record),
     )
 
 
@@ -126,46 +111,20 @@ def _refuse_unstated(header: str) -> None:
             raise Undecodable(Reason.NO_SCALE, "The header does not state the gain of a signal.")
 
 
-def _ecg(record: Any) -> tuple[ECG, float, list[str]]:
-    """Return the known leads in mV, the coarsest step in mV, and notes."""
-    rate = float(record.fs)
-    if not RATES[0] <= rate <= RATES[1]:
-        raise Undecodable(Reason.NO_RATE, "The sampling frequency is absurd.")
-    columns, leads, notes = _leads(record.sig_name)
-    factors = [_factor(record, column) for column in columns]
-    notes += _checksum_notes(record)
-    physical = record.dac()
-    signal = np.stack(
-        [physical[:, c] * factor for c, factor in zip(columns, factors, strict=True)]
-    ).astype(np.float32)
-    steps = (f / abs(record.adc_gain[c]) for c, f in zip(columns, factors, strict=True))
-    start: datetime | None = record.base_datetime
-    ecg = ECG(signal=signal, leads=leads, sampling_frequency=rate, start=start)
-    return ecg, max(steps), notes
+def _strip(record: Any) -> Strip:
+    """Return the signals as the record states them, NaN for the blank of their format."""
+    stored = np.where(np.isnan(record.dac()), np.nan, record.d_signal)
+    channels = tuple(
+        Channel(name or "", samples, _step(record, column), float(record.baseline[column]))
+        for column, (name, samples) in enumerate(zip(record.sig_name, stored.T, strict=True))
+    )
+    return Strip(channels, float(record.fs), record.base_datetime)
 
 
-def _leads(names: Sequence[str | None]) -> tuple[list[int], tuple[Lead, ...], list[str]]:
-    parsed = [lead_from_text(name or "") for name in names]
-    known = [(column, lead) for column, lead in enumerate(parsed) if lead is not None]
-    if not known:
-        raise Undecodable(Reason.NO_LEADS, "No signal of the record has the name of a lead.")
-    leads = tuple(lead for _, lead in known)
-    if len(set(leads)) < len(leads):
-        raise Undecodable(Reason.AMBIGUOUS, "The record holds the same lead twice.")
-    notes = [
-        f"Signal {name or 'without name'} is no lead known here and was left out."
-        for name, lead in zip(names, parsed, strict=True)
-        if lead is None
-    ]
-    return [column for column, _ in known], leads, notes
-
-
-def _factor(record: Any, column: int) -> float:
-    """Return mV per unit of a signal. Raises NO_SCALE where the unit is no voltage."""
-    unit = record.units[column]
-    if unit not in MILLIVOLTS or not np.isfinite(record.adc_gain[column]):
-        raise Undecodable(Reason.NO_SCALE, "The gain of a signal is in no unit of voltage.")
-    return MILLIVOLTS[unit]
+def _step(record: Any, column: int) -> float | None:
+    """Return mV per step of a signal, or None where its unit is no voltage."""
+    factor = MILLIVOLTS.get(record.units[column])
+    return factor and factor / record.adc_gain[column]
 
 
 def _checksum_notes(record: Any) -> Iterator[str]:

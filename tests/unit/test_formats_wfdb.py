@@ -80,7 +80,8 @@ def test_unknown_signals_are_left_out_with_a_note_and_none_known_is_refused(tmp_
     recording = read(record(tmp_path, names=("MLII", "RESP")))
     assert recording.ecg.leads == (Lead.MLII,)
     assert "RESP" in recording.notes[0]
-    assert refusal(record(tmp_path, names=("RESP", "ABP"))) is Reason.NO_LEADS
+    assert refusal(record(tmp_path, names=("RESP", "ABP"))) is Reason.NOT_AN_ECG
+    assert refusal(record(tmp_path, names=("one", "two"))) is Reason.NO_LEADS
 
 
 def test_the_same_lead_twice_is_ambiguous(tmp_path: Path) -> None:
