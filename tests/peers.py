@@ -4,7 +4,7 @@ import json
 import re
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from node import Node, free_port, poll
-from support import ROOT, need_program
+from support import ROOT, need_file, need_program
 
 from dicom_node.scu import Address
 
@@ -21,7 +21,7 @@ _COMMENT = re.compile(r"^\s*//.*$", re.MULTILINE)
 
 
 @contextmanager
-def _process(command: Sequence[str], folder: Path, port: int) -> Iterator[None]:
+def _process(command: Sequence[str], folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server in a folder, its words in a file there; terminate it in the end."""
     log = folder / f"{Path(command[0]).name}.log"
     with (
@@ -30,7 +30,7 @@ def _process(command: Sequence[str], folder: Path, port: int) -> Iterator[None]:
     ):
         try:
             assert poll(lambda: _listens(port), _PATIENCE), f"it does not listen: {log.read_text()}"
-            yield
+            yield process
         finally:
             process.terminate()
             try:
@@ -85,6 +85,21 @@ class Orthanc:
 
     address: Address
     url: str
+    process: subprocess.Popen[bytes]
+
+    def signal(self, number: int) -> None:
+        """Send a signal, SIGKILL for example, and wait for the end."""
+        self.process.send_signal(number)
+        self.process.wait(_PATIENCE)
+
+    def get(self, path: str) -> Any:
+        """Return the JSON that a GET answers."""
+        return json.loads(self.text(path))
+
+    def text(self, path: str) -> str:
+        """Return the text that a GET answers."""
+        with urlopen(self.url + path, timeout=_PATIENCE) as answer:
+            return str(answer.read().decode())
 
     def post(self, path: str, document: Any) -> Any:
         """Return the JSON that a POST of a document answers."""
@@ -99,16 +114,34 @@ class Orthanc:
 
 
 @contextmanager
-def running_orthanc(folder: Path, *, node_port: int) -> Iterator[Orthanc]:
-    """Run Orthanc with the shipped configuration, on free ports, with its data in a folder."""
-    program = need_program("Orthanc")
+def running_orthanc(
+    folder: Path, *, node_port: int, plugin: Mapping[str, Any] | None = None
+) -> Iterator[Orthanc]:
+    """Run Orthanc with the shipped configuration, on free ports, with its data in a folder.
+
+    Without settings for the plugin it only receives.
+    """
     folder.mkdir(parents=True)
     values = shipped_configuration() | {"HttpPort": free_port(), "DicomPort": free_port()}
     values["DicomModalities"]["sinusnode"]["Port"] = node_port
+    if plugin is None:
+        del values["Plugins"], values["PythonScript"]
+    else:
+        need_file(values["Plugins"][0])
+        values["PythonScript"] = str(ROOT / "orthanc" / "sinusnode.py")
+        values["Sinusnode"] |= plugin
     (folder / "orthanc.json").write_text(json.dumps(values))
+    with started_orthanc(folder) as orthanc:
+        yield orthanc
+
+
+@contextmanager
+def started_orthanc(folder: Path) -> Iterator[Orthanc]:
+    """Run the Orthanc whose configuration lies in a folder."""
+    values = json.loads((folder / "orthanc.json").read_text())
     address = Address(values["DicomAet"], "127.0.0.1", values["DicomPort"])
-    with _process([program, "orthanc.json"], folder, address.port):
-        yield Orthanc(address, f"http://127.0.0.1:{values['HttpPort']}")
+    with _process([need_program("Orthanc"), "orthanc.json"], folder, address.port) as process:
+        yield Orthanc(address, f"http://127.0.0.1:{values['HttpPort']}", process)
 
 
 def shipped_configuration() -> dict[str, Any]:

@@ -32,3 +32,10 @@ def need_program(name: str) -> str:
     if path is None:
         absent(f"the program {name}")
     return str(path)
+
+
+def need_file(path: str) -> Path:
+    """Return a path outside the project; skip the test where nothing is there."""
+    if not Path(path).exists():
+        absent(f"the file {path}")
+    return Path(path)
