@@ -151,11 +151,10 @@ def echo(
 
     logs.silence_libraries()
     settings = _settings(config)
-    peers = [_peer(peer)] if peer else _known_peers(settings)
     silent = 0
-    for item in peers:
+    for item, calling_ae, secure in _known_peers(settings, peer):
         try:
-            accepted: tuple[str, ...] = scu.echo(item, settings.dicom.ae_title)
+            accepted: tuple[str, ...] = scu.echo(item, calling_ae, secure=secure)
             message = "answers"
         except scu.Unreachable as error:
             silent, accepted, message = silent + 1, (), str(error)
@@ -179,13 +178,17 @@ def _peer(text: str) -> Any:
         raise Stop(f"{error}.", USAGE) from None
 
 
-def _known_peers(settings: "Settings") -> list[Any]:
-    from dicom_node.scu import Address
+def _known_peers(settings: "Settings", peer: str | None) -> list[tuple[Any, str, Any]]:
+    """Return address, our AE title and TLS of the named peer, or of all in the settings."""
+    from dicom_node import check, tls
 
-    here = settings.dicom
-    host = "127.0.0.1" if here.host in ("0.0.0.0", "") else here.host  # noqa: S104 - compared
-    known = [Address(here.ae_title, host, here.port)]
-    return known + [Address(item.ae_title, item.host, item.port) for item in settings.destinations]
+    if peer is not None:
+        return [(_peer(peer), settings.dicom.ae_title, None)]
+    try:
+        known = check.known_peers(settings)
+    except OSError as error:
+        raise Stop(f"The TLS files cannot be used: {tls.describe(error)}.", REFUSED) from None
+    return [(item.address, item.calling_ae, item.secure) for item in known]
 
 
 # Without a server
@@ -306,10 +309,11 @@ def retry(
 @app.command()
 def check(config: Config = None, as_json: Json = False) -> None:
     """Say in sentences what is wrong with this installation, if anything is."""
-    from dicom_node import logs, operate
+    from dicom_node import logs
+    from dicom_node.check import check as checked
 
     logs.silence_libraries()
-    lines = operate.check(_settings(config))
+    lines = checked(_settings(config))
     for ok, sentence in lines:
         if as_json:
             _print_json({"ok": ok, "message": sentence})

@@ -17,13 +17,22 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node.failpoints import reach
 from dicom_node.ledger import DeliveryState, Due, Ledger, Outcome
-from dicom_node.link import Address, Link, NothingAccepted, Rejected, Unreachable, connect
+from dicom_node.link import (
+    Address,
+    Insecure,
+    Link,
+    NothingAccepted,
+    Rejected,
+    Unreachable,
+    connect,
+)
 from dicom_node.reasons import Delivery
 from dicom_node.receive import WAVEFORMS
 from dicom_node.report.part10 import data_set
 from dicom_node.scu import encoded
 from dicom_node.settings import Destination
 from dicom_node.spool import Spool
+from dicom_node.tls import Secure
 
 log = structlog.get_logger()
 
@@ -99,8 +108,10 @@ class Sender:
         ledger: Ledger,
         spool: Spool,
         clock: Clock,
+        secure: Secure | None = None,
     ) -> None:
         self._destination = destination
+        self._secure = secure
         self._ledger = ledger
         self._spool = spool
         self._clock = clock
@@ -194,13 +205,15 @@ class Sender:
         peer = self._destination
         try:
             where = Address(peer.ae_title, peer.host, peer.port)
-            self._link = connect(where, self._calling_ae, RESULTS, peer.timeout)
+            self._link = connect(where, self._calling_ae, RESULTS, peer.timeout, self._secure)
         except NothingAccepted:
             return Failure(Delivery.NO_CONTEXT, permanent=True)
         except Rejected as error:
             permanent = error.permanent
             reason = Delivery.REJECTED_PERMANENT if permanent else Delivery.REJECTED_TRANSIENT
             return Failure(reason, permanent=permanent)
+        except Insecure:
+            return Failure(Delivery.INSECURE, permanent=False)
         except Unreachable:
             return Failure(Delivery.UNREACHABLE, permanent=False)
         return self._link

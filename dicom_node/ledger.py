@@ -684,6 +684,16 @@ class Ledger:
             found = {row[0]: int(row[1]) for row in connection.execute(query)}
         return {state: found.get(state, 0) for state in State}
 
+    def pending(self) -> dict[str, int]:
+        """Return how many results wait for each destination."""
+        query = (
+            sa.select(deliveries.c.destination, sa.func.count())
+            .where(deliveries.c.state == DeliveryState.PENDING)
+            .group_by(deliveries.c.destination)
+        )
+        with self._read() as connection:
+            return {row[0]: int(row[1]) for row in connection.execute(query)}
+
     def query(self, statement: sa.Executable) -> list[tuple[Any, ...]]:
         """Return the rows of a read-only question (metrics ask some)."""
         with self._read() as connection:

@@ -7,6 +7,7 @@ them, and choose the transfer syntax that the peer likes best.
 
 import select
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.report.uids import IMPLEMENTATION_CLASS_UID
+from dicom_node.tls import Secure
 
 SYNTAXES: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """What we propose, the best first; each is a context of its own, so that the choice is ours."""
@@ -57,6 +59,10 @@ class Unreachable(ConnectionError):
 
 class NothingAccepted(Unreachable):
     """The peer accepts none of the SOP classes that were proposed."""
+
+
+class Insecure(Unreachable):
+    """The TLS handshake failed: one side does not trust the other."""
 
 
 class Rejected(Unreachable):
@@ -167,7 +173,9 @@ class Link:
 
     def _hung_up(self) -> bool:
         """Return whether the peer said something unasked: it released, aborted or closed."""
-        return bool(select.select([self._stream], [], [], 0)[0])
+        if not select.select([self._stream], [], [], 0)[0]:
+            return False
+        return not isinstance(self._stream, ssl.SSLSocket) or _said(self._stream)
 
     def _answer(self) -> Any:
         """Return the next DIMSE message, or None if the peer ends the association instead."""
@@ -206,16 +214,41 @@ class Link:
             self._close()
 
 
-def connect(peer: Address, calling_ae: str, classes: Sequence[str], timeout: float) -> Link:
+def _said(stream: ssl.SSLSocket) -> bool:
+    """Return whether there is more to read than TLS's own records (session tickets)."""
+    patience = stream.gettimeout()
+    stream.settimeout(0)
+    try:
+        stream.recv(1)
+    except ssl.SSLWantReadError:
+        return False
+    except OSError:
+        return True
+    finally:
+        stream.settimeout(patience)
+    return True
+
+
+def connect(
+    peer: Address,
+    calling_ae: str,
+    classes: Sequence[str],
+    timeout: float,
+    secure: Secure | None = None,
+) -> Link:
     """Return an association on which these SOP classes were proposed.
 
     Parameters
     ----------
     timeout
         Seconds to wait for the connection, and for each answer.
+    secure
+        Turns the connection into TLS.
 
     Raises
     ------
+    Insecure
+        If the TLS handshake fails.
     Rejected
         If the peer rejects it.
     NothingAccepted
@@ -231,10 +264,23 @@ def connect(peer: Address, calling_ae: str, classes: Sequence[str], timeout: flo
     except OSError:
         raise Unreachable(_silent(peer)) from None
     try:
+        if secure is not None:
+            stream = _secured(stream, peer, secure)
         return _associated(stream, peer, calling_ae, proposed)
     except BaseException:
         stream.close()
         raise
+
+
+def _secured(stream: socket.socket, peer: Address, secure: Secure) -> ssl.SSLSocket:
+    try:
+        return secure(stream)
+    except ssl.SSLCertVerificationError as error:
+        raise Insecure(
+            f"{peer} shows a certificate that is not trusted: {error.verify_message}"
+        ) from None
+    except OSError:
+        raise Insecure(f"{peer} does not agree on TLS: is it a TLS port?") from None
 
 
 def _silent(peer: Address) -> str:

@@ -29,13 +29,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.errors import ModelRejected
 from analysis.model import SHIPPED
-from dicom_node import logs, ops, work
+from dicom_node import logs, ops, tls, work
 from dicom_node.deliver import Sender
 from dicom_node.ledger import Event, LeaseLost, Ledger, SchemaMismatch
 from dicom_node.models import ModelStore
 from dicom_node.plan import Plan
 from dicom_node.reasons import Quarantine
-from dicom_node.receive import Committer, PinnedPlan, Receiver, tls
+from dicom_node.receive import Committer, PinnedPlan, Receiver
 from dicom_node.settings import Settings
 from dicom_node.spool import Spool
 
@@ -140,9 +140,7 @@ class Supervisor:
                 folder.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context((folder / "lock").open("w"))
                 _take(lock.fileno(), folder)
-                _probe("DICOM", self._settings.dicom.host, self._settings.dicom.port)
-                _probe("management", self._settings.ops.host, self._settings.ops.port)
-                tls(self._settings.dicom)
+                _probe_ports(self._settings)
                 open_folder(self._settings, time.time())
             for signum in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(signum, self._on_signal)
@@ -265,14 +263,19 @@ class Supervisor:
 
         committer = Committer(ledger, spool, plan, ring)
         receiver = Receiver(
-            settings.dicom, settings.storage, ledger=ledger, spool=spool, committer=committer
+            settings.dicom,
+            settings.storage,
+            ledger=ledger,
+            spool=spool,
+            committer=committer,
+            tls=settings.tls,
         )
-        receiver.server.start()
+        receiver.start()
         log.info("listening", ae_title=settings.dicom.ae_title, port=settings.dicom.port)
         while not self._shared.stopped():
             self._shared.beat(slot)
             time.sleep(0.1)
-        receiver.server.stop(_SHUTDOWN)
+        receiver.stop(_SHUTDOWN)
 
     def _work(self, slot: int) -> None:
         def wait(seconds: float) -> None:
@@ -299,6 +302,7 @@ class Supervisor:
             sender = Sender(
                 destination,
                 settings.dicom.ae_title,
+                secure=tls.caller(settings.tls, destination),
                 ledger=Ledger(settings.database_url),
                 spool=spool,
                 clock=time.time,
@@ -374,6 +378,19 @@ def _take(descriptor: int, folder: Path) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def _probe_ports(settings: Settings) -> None:
+    """Say in a sentence which port or certificate cannot be used."""
+    if settings.dicom.plain:
+        _probe("DICOM", settings.dicom.host, settings.dicom.port)
+    if settings.tls.enabled:
+        _probe("TLS", settings.dicom.host, settings.tls.port)
+        try:
+            tls.server(settings.tls)
+        except OSError as error:
+            raise CannotStart(f"the TLS files cannot be used ({tls.describe(error)})") from None
+    _probe("management", settings.ops.host, settings.ops.port)
 
 
 def _probe(what: str, host: str, port: int) -> None:

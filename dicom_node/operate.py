@@ -11,20 +11,12 @@ from typing import Any, Self
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from analysis.errors import ModelRejected
-from dicom_node import scu
 from dicom_node.ledger import DeliveryState, Ledger, State
-from dicom_node.models import ModelStore
 from dicom_node.reasons import sentence
-from dicom_node.receive import disk_is_low
-from dicom_node.scu import Address
 from dicom_node.settings import Settings
 from dicom_node.spool import Spool
 
 _REFUSED_SHOWN = 20
-_OVERDUE = 600.0  # seconds past its end before a lease counts as forgotten
-
-Line = tuple[bool, str]
 
 
 @contextmanager
@@ -147,81 +139,6 @@ def export(settings: Settings, number: int, file: Path) -> None:
         except OSError:
             raise LookupError(f"The bytes of row {number} are gone or damaged.") from None
     file.write_bytes(data)
-
-
-def check(settings: Settings) -> list[Line]:
-    """Return one line for each thing that was looked at: whether it is well, and a sentence."""
-    return [*_check_folder(settings), *_check_ledger(settings), *_check_peers(settings)]
-
-
-def _check_folder(settings: Settings) -> Iterator[Line]:
-    folder = settings.storage.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        yield False, f"The data folder {folder} cannot be written ({error.strerror})."
-        return
-    yield True, f"The data folder {folder} can be written."
-    if disk_is_low(settings.storage):
-        yield (
-            False,
-            (
-                "The disk is below the watermark (storage.free_bytes, storage.free_fraction): "
-                "objects would be refused with A700. Free space or lower the watermark."
-            ),
-        )
-    else:
-        yield True, "The disk is above the watermark."
-
-
-def _check_ledger(settings: Settings) -> Iterator[Line]:
-    with _ledger(settings) as ledger:
-        store = ModelStore(settings.storage.folder / "models", ledger)
-        for digest in store.current():
-            yield _check_model(store, digest)
-        if not store.current():
-            yield True, "No model is installed yet; the first start installs the shipped one."
-        broken = ledger.violations(time.time(), _OVERDUE)
-        for line in broken:
-            yield False, f"The ledger breaks a promise: {line}."
-        if not broken:
-            yield True, "The ledger keeps its promises."
-        counts = ledger.counts()
-        for state in (State.QUARANTINED, State.FAILED):
-            if counts[state]:
-                yield False, f"{counts[state]} objects are {state}: see `sinusnode queue`."
-
-
-def _check_model(store: ModelStore, digest: str) -> Line:
-    try:
-        model = store.load(digest)
-    except ModelRejected as error:
-        return False, f"The current model is refused: {error.message}"
-    identity = model.identity
-    return True, f"The model {identity.name} {identity.version} passes its self-test."
-
-
-def _check_peers(settings: Settings) -> Iterator[Line]:
-    here = settings.dicom
-    host = "127.0.0.1" if here.host == "0.0.0.0" else here.host  # noqa: S104 - compared
-    yield _check_peer("The node", Address(here.ae_title, host, here.port), here.ae_title)
-    if not settings.destinations:
-        yield False, "No destination is set: results are made and go nowhere."
-    for item in settings.destinations:
-        address = Address(item.ae_title, item.host, item.port)
-        calling = item.calling_ae_title or here.ae_title
-        yield _check_peer(f"The destination {item.name}", address, calling)
-
-
-def _check_peer(what: str, address: Address, calling: str) -> Line:
-    try:
-        scu.echo(address, calling, timeout=5.0)
-    except scu.Unreachable as error:
-        return False, f"{what}: {error}."
-    return True, f"{what} answers at {address}."
 
 
 def template() -> str:

@@ -16,6 +16,7 @@ class Refusal(StrEnum):
     CALLED_AE_TITLE = "called-ae-title"
     CALLING_AE_TITLE = "calling-ae-title"
     ADDRESS = "address"
+    CERTIFICATE = "certificate"
     TOO_MANY_ASSOCIATIONS = "too-many-associations"
     SOP_CLASS = "sop-class"
     MISMATCH = "command-dataset-mismatch"
@@ -42,6 +43,7 @@ class Delivery(StrEnum):
     UNREACHABLE = "unreachable"
     REJECTED_TRANSIENT = "rejected-transient"
     REJECTED_PERMANENT = "rejected-permanent"
+    INSECURE = "tls-failed"
     NO_CONTEXT = "no-accepted-context"
     NO_ANSWER = "no-answer"
     OUT_OF_RESOURCES = "out-of-resources"
@@ -57,6 +59,8 @@ SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         Refusal.CALLING_AE_TITLE: "The calling AE title is not listed; add it to `dicom.peers`.",
         Refusal.ADDRESS: "The AE title may call, but not from this address; add the network to "
         "that peer's `addresses`.",
+        Refusal.CERTIFICATE: "The AE title may call, but only over TLS with the certificate that "
+        "its entry in `dicom.peers` names.",
         Refusal.TOO_MANY_ASSOCIATIONS: "More associations than `dicom.maximum_associations` are "
         "open; the caller should retry.",
         Refusal.SOP_CLASS: "The caller offered no SOP class that the node accepts; send ECG "
@@ -88,6 +92,8 @@ SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         "is tried again.",
         Delivery.REJECTED_PERMANENT: "The destination refused the association for good; register "
         "this node's AE title there, then retry.",
+        Delivery.INSECURE: "The TLS handshake with the destination failed; compare certificates "
+        "and names with `sinusnode check`. Delivery is tried again.",
         Delivery.NO_CONTEXT: "The destination does not accept this SOP class; enable it there, "
         "then retry.",
         Delivery.NO_ANSWER: "The destination accepted the association and stopped answering; "

@@ -8,7 +8,6 @@ idle node adds no delay.
 import hashlib
 import queue
 import shutil
-import ssl
 import struct
 import threading
 import time
@@ -28,9 +27,10 @@ from dicom_node.ledger import Event, Ledger, Receipt, Received
 from dicom_node.link import VERIFICATION
 from dicom_node.reasons import Quarantine, Refusal
 from dicom_node.report import part10
-from dicom_node.settings import Dicom, Storage
+from dicom_node.settings import Dicom, Storage, Tls
 from dicom_node.spool import Spool
-from dicom_node.wire import Caller, Limits, Server
+from dicom_node.tls import Certificates, server
+from dicom_node.wire import Caller, FreshContext, Limits, Server
 
 log = structlog.get_logger()
 
@@ -48,6 +48,7 @@ SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700
 MISMATCH: Final = 0xA900
 
+_NO_TLS: Final = Tls()
 _UID_LENGTH = 64
 _COMMIT_DEADLINE = 30.0
 _SOP_CLASS_UID = (0x0008, 0x0016)
@@ -71,19 +72,6 @@ def limits(settings: Dicom) -> Limits:
         idle_deadline=settings.idle_deadline,
         associations=settings.maximum_associations,
     )
-
-
-def tls(settings: Dicom) -> ssl.SSLContext | None:
-    """Return the TLS context with required client certificates (PS3.15 B.12), or None."""
-    if settings.tls_certificate is None:
-        return None
-    context = ssl.create_default_context(
-        ssl.Purpose.CLIENT_AUTH, cafile=settings.tls_trusted_certificates
-    )
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(settings.tls_certificate, settings.tls_private_key)
-    return context
 
 
 def disk_is_low(settings: Storage) -> bool:
@@ -176,6 +164,8 @@ class Receiver:
     ----------
     dicom, storage
         Their settings.
+    tls
+        Where to find certificates; with them there is a TLS port too.
     ledger, spool
         Where what is received becomes durable.
     committer
@@ -183,23 +173,47 @@ class Receiver:
     """
 
     def __init__(
-        self, dicom: Dicom, storage: Storage, *, ledger: Ledger, spool: Spool, committer: Committer
+        self,
+        dicom: Dicom,
+        storage: Storage,
+        *,
+        ledger: Ledger,
+        spool: Spool,
+        committer: Committer,
+        tls: Tls = _NO_TLS,
     ) -> None:
         self._dicom = dicom
         self._storage = storage
         self._ledger = ledger
         self._spool = spool
         self._committer = committer
-        self.server = Server(
-            dicom.ae_title,
-            (dicom.host, dicom.port),
+        self._servers = []
+        if dicom.plain:
+            self._servers.append(self._server(dicom.port, None))
+        if tls.enabled:
+            self._servers.append(self._server(tls.port, Certificates(tls, server).context))
+
+    def _server(self, port: int, secure: FreshContext | None) -> Server:
+        return Server(
+            self._dicom.ae_title,
+            (self._dicom.host, port),
             contexts=contexts(),
-            limits=limits(dicom),
+            limits=limits(self._dicom),
             admission=self._admission,
             handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_ACCEPTED, self._accepted)],
             broken=self._broken,
-            ssl_context=tls(dicom),
+            tls=secure,
         )
+
+    def start(self) -> None:
+        """Accept connections from now on."""
+        for port in self._servers:
+            port.start()
+
+    def stop(self, seconds: float) -> None:
+        """Stop accepting, then wait up to `seconds` for open associations to end."""
+        for port in self._servers:
+            port.stop(seconds)
 
     def _admission(self, caller: Caller) -> Refusal | None:
         refusal = self._judge(caller)
@@ -214,8 +228,11 @@ class Receiver:
         titled = [peer for peer in self._dicom.peers if peer.ae_title in ("*", caller.calling_ae)]
         if not titled:
             return Refusal.CALLING_AE_TITLE
-        if not any(peer.admits(caller.calling_ae, caller.address) for peer in titled):
-            return Refusal.ADDRESS
+        asked = caller.calling_ae, caller.address
+        if not any(peer.admits(*asked, caller.certificate) for peer in titled):
+            certified = frozenset(peer.certificate for peer in titled if peer.certificate)
+            known = any(peer.admits(*asked, certified) for peer in titled)
+            return Refusal.CERTIFICATE if known else Refusal.ADDRESS
         return None
 
     def _accepted(self, event: evt.Event) -> None:

@@ -14,6 +14,7 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node.link import VERIFICATION, Address, Link, Unreachable, connect
 from dicom_node.receive import WAVEFORMS
+from dicom_node.tls import Secure
 
 __all__ = ["Address", "Sent", "Unreachable", "echo", "encoded", "send"]
 
@@ -34,7 +35,14 @@ class Sent:
         return self.status == 0
 
 
-def echo(peer: Address, calling_ae: str, timeout: float = 10.0) -> tuple[str, ...]:
+def echo(
+    peer: Address,
+    calling_ae: str,
+    timeout: float = 10.0,
+    *,
+    secure: Secure | None = None,
+    classes: Sequence[str] = WAVEFORMS,
+) -> tuple[str, ...]:
     """Return the SOP classes that the peer accepts from us, after a successful C-ECHO.
 
     Raises
@@ -42,7 +50,7 @@ def echo(peer: Address, calling_ae: str, timeout: float = 10.0) -> tuple[str, ..
     Unreachable
         If it does not answer.
     """
-    link = connect(peer, calling_ae, (VERIFICATION, *WAVEFORMS), timeout)
+    link = connect(peer, calling_ae, (VERIFICATION, *classes), timeout, secure)
     try:
         if not link.echo():
             raise Unreachable(f"{peer} let us in and did not answer C-ECHO")

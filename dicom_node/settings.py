@@ -59,9 +59,15 @@ class Peer(Section):
     """Calling AE title, or `*` for any."""
     addresses: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
     """Networks that it may call from (CIDR)."""
+    certificate: str | None = None
+    """A name that its TLS certificate must carry; with it, the plain port is not enough."""
 
-    def admits(self, calling_ae: str, address: str) -> bool:
-        """Return whether this entry lets that caller in."""
+    def admits(
+        self, calling_ae: str, address: str, certificate: frozenset[str] = frozenset()
+    ) -> bool:
+        """Return whether this entry lets a caller in, given the names of its certificate."""
+        if self.certificate is not None and self.certificate not in certificate:
+            return False
         where = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
         where = getattr(where, "ipv4_mapped", None) or where  # a dual-stack socket's peers
         return self.ae_title in ("*", calling_ae) and any(
@@ -89,19 +95,34 @@ class Dicom(Section):
     """Seconds for the A-ASSOCIATE-RQ, and for the TLS handshake."""
     idle_deadline: Seconds = 60.0
     """Seconds without a message before an association is aborted."""
-    tls_certificate: Path | None = None
-    """PEM file with certificate and chain: with it, the port speaks TLS."""
-    tls_private_key: Path | None = None
-    tls_trusted_certificates: Path | None = None
-    """PEM file of the authorities whose client certificates are required."""
+    plain: bool = True
+    """Whether this port without TLS is open; `false` leaves the port of section `tls` alone."""
+
+
+class Tls(Section):
+    """DICOM over TLS with certificates on both sides, beside the plain port.
+
+    Files that are renewed count from the next connection, without a restart.
+    """
+
+    port: Port = 2762
+    """On the host of section `dicom`."""
+    certificate: Path | None = None
+    """PEM file with the node's certificate and chain: with it, the TLS port is open."""
+    private_key: Path | None = None
+    trusted_certificates: Path | None = None
+    """PEM file of the authorities whose certificates are trusted, of callers and called."""
+
+    @property
+    def enabled(self) -> bool:
+        """Return whether there are certificates."""
+        return self.certificate is not None
 
     @model_validator(mode="after")
-    def _tls_is_whole(self) -> Self:
-        parts = (self.tls_certificate, self.tls_private_key, self.tls_trusted_certificates)
-        if any(parts) and not all(parts):
-            raise ValueError(
-                "TLS needs tls_certificate, tls_private_key and tls_trusted_certificates"
-            )
+    def _is_whole(self) -> Self:
+        files = (self.certificate, self.private_key, self.trusted_certificates)
+        if any(files) and not all(files):
+            raise ValueError("TLS needs certificate, private_key and trusted_certificates")
         return self
 
 
@@ -115,6 +136,10 @@ class Destination(Section):
     port: Port
     calling_ae_title: AETitle | None = None
     """What the node calls itself there; by default its own AE title."""
+    tls: bool = False
+    """Speak TLS with the certificates of section `tls`."""
+    tls_name: str | None = None
+    """The name that its certificate must carry; by default the host."""
     timeout: Seconds = 30.0
     """Seconds to wait for a connection or for an answer."""
     linger: Annotated[float, Field(ge=0)] = 2.0
@@ -205,6 +230,7 @@ class Settings(BaseSettings):
     )
 
     dicom: Dicom = Dicom()
+    tls: Tls = Tls()
     destinations: tuple[Destination, ...] = ()
     storage: Storage = Storage()
     work: Work = Work()
@@ -218,6 +244,14 @@ class Settings(BaseSettings):
         names = [destination.name for destination in self.destinations]
         if len(set(names)) != len(names):
             raise ValueError("two destinations have the same name")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_has_certificates(self) -> Self:
+        if not self.tls.enabled and any(item.tls for item in self.destinations):
+            raise ValueError("a destination speaks TLS, and section tls names no certificate")
+        if not self.tls.enabled and not self.dicom.plain:
+            raise ValueError("dicom.plain is false, and section tls names no certificate")
         return self
 
     @classmethod

@@ -20,6 +20,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicom_node.reasons import Refusal
+from dicom_node.tls import names
 
 _CONNECTIONS_PER_ASSOCIATION = 4
 _CHUNK = 64 * 1024
@@ -28,6 +29,7 @@ _PDU_HEADER = 6
 REJECTIONS = {
     Refusal.CALLING_AE_TITLE: (0x01, 0x01, 0x03),
     Refusal.ADDRESS: (0x01, 0x01, 0x03),
+    Refusal.CERTIFICATE: (0x01, 0x01, 0x03),
     Refusal.CALLED_AE_TITLE: (0x01, 0x01, 0x07),
     Refusal.TOO_MANY_ASSOCIATIONS: (0x02, 0x03, 0x02),
     Refusal.OUT_OF_RESOURCES: (0x02, 0x03, 0x01),
@@ -60,10 +62,15 @@ class Caller:
     calling_ae: str
     called_ae: str
     address: str
+    certificate: frozenset[str] = frozenset()
+    """Names that its TLS certificate carries; none on a plain port."""
 
 
 Admission = Callable[[Caller], Refusal | None]
 """Says why a caller is not let in, or None."""
+
+FreshContext = Callable[[], ssl.SSLContext]
+"""Returns the TLS context for the next connection."""
 
 Broken = Callable[[Refusal, str, str], None]
 """Told of each connection that broke a rule: which, its address, and what happened."""
@@ -172,17 +179,20 @@ class _GuardedServer(ThreadedAssociationServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, *args: Any, limits: Limits, broken: Broken, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, limits: Limits, broken: Broken, tls: FreshContext | None, **kwargs: Any
+    ) -> None:
         self.limits = limits
         self.broken = broken
+        self.tls = tls
         super().__init__(*args, request_handler=_GuardedHandler, **kwargs)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = self.socket.accept()
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.ssl_context:
-            connection = self.ssl_context.wrap_socket(
+        if self.tls is not None:
+            connection = self.tls().wrap_socket(
                 connection, server_side=True, do_handshake_on_connect=False
             )
         return connection, address
@@ -218,8 +228,8 @@ class Server:
         pynetdicom (event, handler) pairs.
     broken
         Told of each connection that broke a rule.
-    ssl_context
-        Makes it a TLS port.
+    tls
+        Returns the context of the next connection; with it, this is a TLS port.
     """
 
     def __init__(
@@ -232,7 +242,7 @@ class Server:
         admission: Admission,
         handlers: Sequence[tuple[Any, Callable[..., Any]]],
         broken: Broken,
-        ssl_context: ssl.SSLContext | None = None,
+        tls: FreshContext | None = None,
     ) -> None:
         ae = AE(ae_title)
         ae.maximum_pdu_size = limits.pdu - _PDU_HEADER
@@ -246,7 +256,6 @@ class Server:
             address,
             ae_title=ae_title,
             contexts=list(contexts),
-            ssl_context=ssl_context,
             evt_handlers=[
                 (evt.EVT_REQUESTED, self._admit),
                 (evt.EVT_DIMSE_RECV, _message_done),
@@ -255,6 +264,7 @@ class Server:
             server_class=_GuardedServer,
             limits=limits,
             broken=broken,
+            tls=tls,
         )
         ae._servers.append(self._server)  # noqa: SLF001 - shutdown() removes it there
         self._thread = threading.Thread(
@@ -279,6 +289,7 @@ class Server:
             calling_ae=request.calling_ae_title.strip(),
             called_ae=request.called_ae_title.strip(),
             address=association.requestor.address_info.address,
+            certificate=_certificate(association.dul.socket.socket),
         )
         try:
             refusal = self._admission(caller)
@@ -289,6 +300,10 @@ class Server:
         if refusal is not None:
             association.acse.send_reject(*REJECTIONS[refusal])
             association.kill()
+
+
+def _certificate(stream: socket.socket) -> frozenset[str]:
+    return names(stream.getpeercert()) if isinstance(stream, ssl.SSLSocket) else frozenset()
 
 
 def _message_done(event: evt.Event) -> None:

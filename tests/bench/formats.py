@@ -264,7 +264,7 @@ def _bound_memory() -> None:
 def _damaged(seed: Path, number: int) -> tuple[Counter[str], float]:
     """Return how mutants of a file end, and the longest time that one took."""
     original = analysis.read(seed)
-    chance, counts, slowest = random.Random(seed.name), Counter[str](), 0.0  # noqa: S311 - no secret
+    chance, counts, slowest = random.Random(seed.name), Counter[str](), 0.0
     with tempfile.TemporaryDirectory() as folder:
         for mutant in _mutated(seed, Path(folder), number, chance):
             before = time.process_time()

@@ -1,20 +1,16 @@
-"""PDUs that break the protocol in every state, and TLS: the node stays, answers, and tells."""
+"""PDUs that break the protocol in every state: the node stays, answers, and tells."""
 
 import random
 import socket
-import ssl
 import struct
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pytest
 from cart import association, cart_ecg, push
 from node import Node, poll
 from peers import running
-from support import need_program
 
 from dicom_node.ledger import State
 from dicom_node.reasons import Refusal
@@ -294,83 +290,3 @@ def test_good_object_after_all_this_is_stored_and_reported(node: Node) -> None:
         return next(row["state"] for row in node.rows() if row["sop_instance_uid"] == uid)
 
     assert poll(lambda: state() == State.REPORTED, 30)
-
-
-# TLS (PS3.15 B.12)
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with two authorities, each with a certificate for node, cart and itself."""
-    folder, openssl = tmp_path_factory.mktemp("keys"), need_program("openssl")
-
-    def make(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    for authority, names in (("ours", ("node", "cart")), ("theirs", ("stranger",))):
-        make("req", "-x509", *new, "-keyout", f"{authority}.key", "-out", f"{authority}.pem",
-             "-subj", f"/CN={authority}", "-days", "2")  # fmt: skip
-        for name in names:
-            make("req", *new, "-keyout", f"{name}.key", "-out", "request", "-subj", f"/CN={name}")
-            make("x509", "-req", "-in", "request", "-CA", f"{authority}.pem", "-CAkey",
-                 f"{authority}.key", "-CAcreateserial", "-extfile", "names", "-days", "2",
-                 "-out", f"{name}.pem")  # fmt: skip
-    return folder
-
-
-@pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Iterator[Node]:
-    """Run a node whose clinical port speaks TLS."""
-    overrides = {
-        "WORK__WORKERS": "1",
-        "DICOM__MAXIMUM_ASSOCIATIONS": "5",
-        "DICOM__TLS_CERTIFICATE": str(keys / "node.pem"),
-        "DICOM__TLS_PRIVATE_KEY": str(keys / "node.key"),
-        "DICOM__TLS_TRUSTED_CERTIFICATES": str(keys / "ours.pem"),
-    }
-    with running(Node(tmp_path_factory.mktemp("tls") / "node", overrides=overrides)) as made:
-        yield made
-    assert "Traceback" not in made.log
-    assert "process_died" not in made.log
-
-
-def echoes(node: Node, keys: Path, certificate: str | None) -> bool:
-    """Return whether a client with that certificate gets a C-ECHO answered over TLS."""
-    client, heard = ssl.create_default_context(cafile=keys / "ours.pem"), b""
-    if certificate is not None:
-        client.load_cert_chain(keys / f"{certificate}.pem", keys / f"{certificate}.key")
-    with (
-        suppress(OSError),
-        socket.create_connection(("127.0.0.1", node.port), timeout=10) as plain,
-        client.wrap_socket(plain, server_hostname="127.0.0.1") as peer,
-    ):
-        for message in (associate_rq(), ECHO, RELEASE_RQ):
-            peer.sendall(message)
-            heard += peer.recv(65536)
-    return b"\x30\x80" in heard and heard.endswith(RELEASE_RP)
-
-
-def test_client_whose_certificate_we_trust_is_served(secure: Node, keys: Path) -> None:
-    assert echoes(secure, keys, "cart")
-
-
-@pytest.mark.parametrize("certificate", [None, "stranger"])
-def test_client_without_a_trusted_certificate_is_not_served(
-    secure: Node, keys: Path, certificate: str | None
-) -> None:
-    assert not echoes(secure, keys, certificate)
-    assert poll(lambda: Refusal.BROKEN_CONNECTION in reasons(secure), 10)
-    assert any("TLS handshake failed" in row["detail"] for row in secure.trail())
-
-
-def test_client_without_tls_is_not_served(secure: Node) -> None:
-    assert not association(secure.address).is_established
-
-
-def test_mute_tls_clients_do_not_keep_a_cart_out(secure: Node, keys: Path) -> None:
-    mute = [socket.create_connection(("127.0.0.1", secure.port)) for _ in range(30)]
-    assert echoes(secure, keys, "cart")
-    for peer in mute:
-        peer.close()

@@ -1,0 +1,333 @@
+"""What is wrong with an installation, in sentences: each says what to do."""
+
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from pydicom.uid import UID
+from sqlalchemy.exc import SQLAlchemyError
+
+from analysis.errors import ModelRejected
+from analysis.model import load_model
+from dicom_node import scu, tls
+from dicom_node.deliver import RESULTS
+from dicom_node.ledger import Ledger, SchemaMismatch, State
+from dicom_node.link import Address, Insecure, NothingAccepted, Rejected, Unreachable
+from dicom_node.models import ModelStore
+from dicom_node.receive import WAVEFORMS, disk_is_low
+from dicom_node.settings import Destination, Peer, Settings
+
+Line = tuple[bool, str]
+"""Whether it is well, and a sentence."""
+
+OVERDUE: Final = 600.0
+"""Seconds past its end before a lease counts as forgotten."""
+PATIENCE: Final = 5.0
+"""Seconds that a peer is waited for."""
+EXPIRES_SOON: Final = timedelta(days=30)
+CLOCK_TOLERANCE: Final = 60.0
+"""Seconds that the ledger may be ahead of the clock."""
+
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_OPEN: Final = ("0.0.0.0", "::")  # noqa: S104 - compared
+_NEEDED: Final = dict(zip(("sr", "pdf", "ecg"), RESULTS, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A peer that the settings name: the node itself, or a destination."""
+
+    name: str
+    address: Address
+    calling_ae: str
+    secure: tls.Secure | None
+    classes: tuple[str, ...]
+    """What we would send there."""
+
+
+def yes(sentence: str) -> Line:
+    """Return a line on what is well."""
+    return True, sentence
+
+
+def no(sentence: str) -> Line:
+    """Return a line on what is not, and what to do."""
+    return False, sentence
+
+
+def check(settings: Settings) -> list[Line]:
+    """Return one line for each thing that was looked at."""
+    parts = (_folder, _disk, _certificates, _exposure, _ledger, _destinations, _peers)
+    return [line for part in parts for line in part(settings)]
+
+
+def known_peers(settings: Settings) -> list[Known]:
+    """Return the node as its callers see it, then each destination.
+
+    Raises
+    ------
+    OSError
+        If TLS is asked for and its files cannot be used.
+    """
+    return [*_own(settings), *(_destination(settings, item) for item in settings.destinations)]
+
+
+def _own(settings: Settings) -> Iterator[Known]:
+    """Yield the node's plain port; without one, its TLS port."""
+    here = settings.dicom
+    host = _LOOPBACK[0] if here.host in _OPEN else here.host
+    plain = here.plain
+    itself = Destination(
+        ae_title=here.ae_title,
+        host=host,
+        port=here.port if plain else settings.tls.port,
+        tls=not plain,
+    )
+    secure = tls.caller(settings.tls, itself)
+    address = Address(itself.ae_title, itself.host, itself.port)
+    yield Known("The node", address, here.ae_title, secure, WAVEFORMS)
+
+
+def _destination(settings: Settings, item: Destination) -> Known:
+    return Known(
+        f"The destination {item.name}",
+        Address(item.ae_title, item.host, item.port),
+        item.calling_ae_title or settings.dicom.ae_title,
+        tls.caller(settings.tls, item),
+        tuple(dict.fromkeys(_NEEDED[name] for name in settings.report.objects)),
+    )
+
+
+# The machine
+
+
+def _folder(settings: Settings) -> Iterator[Line]:
+    folder = settings.storage.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        yield no(
+            f"The data folder {folder} cannot be written ({error.strerror}): create it, or give "
+            "it to the user that runs the node."
+        )
+    else:
+        yield yes(f"The data folder {folder} can be written.")
+
+
+def _disk(settings: Settings) -> Iterator[Line]:
+    if not settings.storage.folder.is_dir():
+        return
+    if disk_is_low(settings.storage):
+        yield no(
+            "The disk is below the watermark (storage.free_bytes, storage.free_fraction): "
+            "objects would be refused with A700. Free space or lower the watermark."
+        )
+    else:
+        yield yes("The disk is above the watermark.")
+
+
+def _certificates(settings: Settings) -> Iterator[Line]:
+    if not settings.tls.enabled:
+        return
+    try:
+        tls.server(settings.tls)
+    except OSError as error:
+        yield no(f"The files of section tls cannot be used: {tls.describe(error)}.")
+        return
+    yield _validity(settings.tls.certificate or Path())
+
+
+def _validity(path: Path) -> Line:
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    now, end = datetime.now(UTC), certificate.not_valid_after_utc
+    if now < certificate.not_valid_before_utc:
+        start = certificate.not_valid_before_utc
+        return no(f"The certificate {path} is not valid before {start:%Y-%m-%d %H:%M} UTC.")
+    if now > end:
+        return no(f"The certificate {path} expired on {end:%Y-%m-%d}: renew it in place.")
+    if now + EXPIRES_SOON > end:
+        return no(f"The certificate {path} expires on {end:%Y-%m-%d}: renew it in place.")
+    return yes(f"The certificate {path} is valid until {end:%Y-%m-%d}.")
+
+
+def _exposure(settings: Settings) -> Iterator[Line]:
+    """Yield what stands open to more than this machine without need."""
+    if settings.dicom.host not in _LOOPBACK and Peer() in settings.dicom.peers:
+        yield no(
+            "The DICOM port is open to the network, and dicom.peers names no cart: only this "
+            "machine may call. List each cart's AE title and addresses."
+        )
+    wide = [peer for peer in settings.dicom.peers if _is_wide(peer)]
+    if wide:
+        yield no(
+            "A peer in dicom.peers may call from anywhere under any AE title: name its AE title, "
+            "its networks or its certificate."
+        )
+    if settings.ops.host not in _LOOPBACK:
+        yield no(
+            f"The management port is open on {settings.ops.host} and knows no passwords: bind it "
+            "to 127.0.0.1, or keep a firewall in front."
+        )
+
+
+def _is_wide(peer: Peer) -> bool:
+    anywhere = any(network.endswith("/0") for network in peer.addresses)
+    return anywhere and peer.ae_title == "*" and peer.certificate is None
+
+
+# The ledger
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Ledger]:
+    ledger = Ledger(settings.database_url)
+    try:
+        ledger.create()
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _ledger(settings: Settings) -> Iterator[Line]:
+    if not settings.storage.folder.is_dir():
+        return
+    try:
+        with _opened(settings) as ledger:
+            yield from _models(settings, ledger)
+            yield from _promises(ledger)
+            yield from _clock(ledger)
+            yield from _waiting(settings, ledger)
+    except SchemaMismatch as error:
+        yield no(f"{str(error).capitalize()}: start the version that wrote it, or move it.")
+    except SQLAlchemyError as error:
+        yield no(
+            f"The ledger cannot be opened ({type(error).__name__}): compare storage.database "
+            "with the database, and see that it runs."
+        )
+
+
+def _models(settings: Settings, ledger: Ledger) -> Iterator[Line]:
+    store = ModelStore(settings.storage.folder / "models", ledger)
+    current = store.current()
+    for digest in current:
+        yield _model(f"The current model {digest[:12]}", store.path(digest))
+    if current:
+        return
+    if settings.models.initial is None:
+        yield yes("No model is installed yet; the first start installs the shipped one.")
+    else:
+        yield _model(f"The model {settings.models.initial}", settings.models.initial)
+
+
+def _model(what: str, path: Path) -> Line:
+    try:
+        identity = load_model(path).identity
+    except ModelRejected as error:
+        return no(f"{what} is refused: {error.message}")
+    return yes(f"The model {identity.name} {identity.version} passes its self-test.")
+
+
+def _promises(ledger: Ledger) -> Iterator[Line]:
+    broken = ledger.violations(time.time(), OVERDUE)
+    for line in broken:
+        yield no(f"The ledger breaks a promise: {line}.")
+    if not broken:
+        yield yes("The ledger keeps its promises.")
+
+
+def _clock(ledger: Ledger) -> Iterator[Line]:
+    newest = max((row["received_at"] for row in ledger.rows(limit=1)), default=0.0)
+    if newest > time.time() + CLOCK_TOLERANCE:
+        last = datetime.fromtimestamp(newest, UTC)
+        yield no(
+            f"The clock stands before the last object received ({last:%Y-%m-%d %H:%M} UTC): set "
+            "it, or times in reports are wrong."
+        )
+
+
+def _waiting(settings: Settings, ledger: Ledger) -> Iterator[Line]:
+    counts = ledger.counts()
+    for state in (State.QUARANTINED, State.FAILED):
+        if counts[state]:
+            yield no(f"{counts[state]} objects are {state}: see `sinusnode queue`.")
+    for name, count in ledger.pending().items():
+        if name not in {item.name for item in settings.destinations}:
+            yield no(
+                f"{count} results wait for the destination {name}, which the settings no longer "
+                "name: name it again to send them."
+            )
+
+
+# The peers
+
+
+def _destinations(settings: Settings) -> Iterator[Line]:
+    if not settings.destinations:
+        yield no("No destination is set: results are made and go nowhere.")
+    own = {settings.dicom.port, settings.tls.port if settings.tls.enabled else None}
+    for item in settings.destinations:
+        if item.host in (*_LOOPBACK, settings.dicom.host) and item.port in own:
+            yield no(
+                f"The destination {item.name} is this node itself: name the PACS's host and port."
+            )
+
+
+def _peers(settings: Settings) -> Iterator[Line]:
+    try:
+        peers = known_peers(settings)
+    except OSError:
+        return  # said by _certificates
+    for peer in peers:
+        yield from _peer(peer, itself=peer is peers[0])
+
+
+def _peer(peer: Known, *, itself: bool) -> Iterator[Line]:
+    try:
+        accepted = scu.echo(
+            peer.address, peer.calling_ae, PATIENCE, secure=peer.secure, classes=peer.classes
+        )
+    except Unreachable as error:
+        yield no(f"{peer.name}: {error}. {_cure(error, peer, itself=itself)}")
+        return
+    yield yes(f"{peer.name} answers at {peer.address}.")
+    for name in _missing(accepted, peer.classes):
+        yield no(
+            f"{peer.name} does not accept {name}: enable this SOP class there, or leave the "
+            "object out of report.objects."
+        )
+
+
+def _missing(accepted: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    return [name for uid in wanted if (name := UID(uid).name) not in accepted]
+
+
+def _cure(error: Unreachable, peer: Known, *, itself: bool) -> str:
+    if isinstance(error, Insecure):
+        return "Compare both certificates, their authorities and tls_name."
+    if isinstance(error, NothingAccepted):
+        return "Register this node's AE title there for storage."
+    if isinstance(error, Rejected) and itself:
+        return "Another DICOM program uses the port: choose another dicom.port."
+    if isinstance(error, Rejected):
+        return (
+            f"Compare the called AE title {peer.address.ae_title} with the peer's own, and "
+            f"register {peer.calling_ae} there."
+        )
+    if itself and _taken(peer.address):
+        return "Another program uses the port: choose another dicom.port."
+    return "Start the node." if itself else "Delivery is tried again once it answers."
+
+
+def _taken(address: Address) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(PATIENCE)
+        return probe.connect_ex((address.host, address.port)) == 0
