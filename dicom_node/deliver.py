@@ -12,17 +12,27 @@ from typing import Final
 
 import structlog
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom.presentation import PresentationContext
 
+from dicom_node.commitment import (
+    INSTANCE,
+    PUSH_MODEL,
+    REQUEST,
+    STUDY_ROOT_FIND,
+    answer_of,
+    is_held,
+    request,
+)
 from dicom_node.failpoints import reach
-from dicom_node.ledger import DeliveryState, Due, Ledger, Outcome
+from dicom_node.ledger import QUERY, RESPONSES, DeliveryState, Due, Ledger, Outcome
 from dicom_node.link import (
     Address,
     Insecure,
     Link,
     NothingAccepted,
     Rejected,
+    Unanswered,
     Unreachable,
     connect,
 )
@@ -134,12 +144,14 @@ class Sender:
         now = self._clock()
         if now < self._not_before:
             return False
+        self._hear()
         batch = self._ledger.due(self._destination.name, now, _BATCH)
         if batch:
             outcomes = self._outcomes(batch)
             reach("before_commit")
             self._ledger.delivered(outcomes, self._clock())
-        return bool(batch)
+        asked = self._destination.commitment and self._confirm()
+        return bool(batch) or asked
 
     def close(self) -> None:
         """Release the association, if one is open."""
@@ -150,6 +162,65 @@ class Sender:
     def _let_go(self) -> None:
         if self._clock() - self._used_at > self._destination.linger:
             self.close()
+
+    # Storage commitment
+
+    def _hear(self) -> None:
+        """Take the event reports that have come on our own association."""
+        for _, information in self._link.reports() if self._link else ():
+            answer = answer_of(information)
+            self._ledger.answered(
+                answer.transaction, answer.committed, answer.refused, self._clock()
+            )
+
+    def _confirm(self) -> bool:
+        """Return whether something was taken and not committed to; it was asked for."""
+        overdue = self._clock() - self._destination.commitment_wait
+        items = self._ledger.unconfirmed(self._destination.name, overdue, _BATCH)
+        fresh = [item for item in items if not item.asked]
+        if fresh:
+            self._ask(fresh)
+        elif items:
+            self._look_for(items)
+        return bool(items)
+
+    def _ask(self, items: Sequence[Due]) -> None:
+        """Ask the destination to commit; it answers when it likes, here or at our port."""
+        link = self._connect()
+        if isinstance(link, Failure):
+            self._back_off()
+            return
+        if PUSH_MODEL not in link.accepted:
+            self._look_for(items)
+            return
+        transaction = generate_uid(prefix=None)
+        references = [(item.sop_class_uid, item.sop_instance_uid) for item in items]
+        self._ledger.asked(_ids(items), transaction, self._clock())
+        status = link.action(PUSH_MODEL, INSTANCE, REQUEST, request(transaction, references))
+        self._used_at = self._clock()
+        if status not in (None, 0):
+            self._look_for(items)
+
+    def _look_for(self, items: Sequence[Due]) -> None:
+        """Ask by query what became of objects; without one, the C-STORE responses must do."""
+        now = self._clock()
+        try:
+            link = self._associate((STUDY_ROOT_FIND,))
+        except (NothingAccepted, Rejected):
+            self._ledger.confirmed(_ids(items), RESPONSES, now)
+            return
+        except Unreachable:
+            self._back_off()
+            return
+        try:
+            held = [item for item in items if is_held(link, item, self._spool.read(item.blob))]
+        except (Unanswered, OSError):
+            self._ledger.asked(_ids(items), "", now)
+            return
+        finally:
+            link.release()
+        self._ledger.confirmed(_ids(held), QUERY, now)
+        self._ledger.resend(_ids([item for item in items if item not in held]), now)
 
     def _outcomes(self, batch: Sequence[Due]) -> list[Outcome]:
         """Return how each delivery ended; what was not tried for a broken link stays due."""
@@ -202,10 +273,9 @@ class Sender:
         if self._link is not None and self._link.established:
             return self._link
         self._link = None
-        peer = self._destination
+        commitment = (PUSH_MODEL,) if self._destination.commitment else ()
         try:
-            where = Address(peer.ae_title, peer.host, peer.port)
-            self._link = connect(where, self._calling_ae, RESULTS, peer.timeout, self._secure)
+            self._link = self._associate((*RESULTS, *commitment))
         except NothingAccepted:
             return Failure(Delivery.NO_CONTEXT, permanent=True)
         except Rejected as error:
@@ -218,9 +288,16 @@ class Sender:
             return Failure(Delivery.UNREACHABLE, permanent=False)
         return self._link
 
+    def _associate(self, classes: Sequence[str]) -> Link:
+        peer = self._destination
+        where = Address(peer.ae_title, peer.host, peer.port)
+        return connect(where, self._calling_ae, classes, peer.timeout, self._secure)
+
     def _outcome(self, item: Due, end: End) -> Outcome:
         if isinstance(end, int):
-            return Outcome(delivery_id=item.delivery_id, state=DeliveryState.DELIVERED, status=end)
+            wanted = self._destination.commitment
+            state = DeliveryState.STORED if wanted else DeliveryState.DELIVERED
+            return Outcome(delivery_id=item.delivery_id, state=state, status=end)
         failure, now = end, self._clock()
         if not failure.permanent and now - item.first_at > self._destination.retry_for:
             failure = replace(failure, reason=Delivery.GIVEN_UP, permanent=True)
@@ -244,6 +321,10 @@ class Sender:
             reason=failure.reason,
             next_at=next_at,
         )
+
+
+def _ids(items: Sequence[Due]) -> list[int]:
+    return [item.delivery_id for item in items]
 
 
 def _as_wanted(file: bytes, context: PresentationContext) -> bytes:

@@ -17,10 +17,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 
-from dicom_node.reasons import Quarantine, sentence
+from dicom_node.reasons import Delivery, Quarantine, sentence
 from dicom_node.spool import BlobRef
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class State(StrEnum):
@@ -39,7 +39,11 @@ class DeliveryState(StrEnum):
     """Where one object stands at one destination."""
 
     PENDING = "PENDING"
+    STORED = "STORED"
+    """Taken; the destination has not committed to it yet."""
     DELIVERED = "DELIVERED"
+    """Taken; the destination is not asked to commit."""
+    COMMITTED = "COMMITTED"
     FAILED = "FAILED"
 
 
@@ -125,10 +129,31 @@ deliveries = sa.Table(
     sa.Column("status", sa.Integer),
     sa.Column("reason", sa.String(64)),
     sa.Column("delivered_at", sa.Double),
+    sa.Column("asked_at", sa.Double),
+    sa.Column("transaction_uid", sa.String(64)),
+    sa.Column("committed_by", sa.String(32)),
+    sa.Column("refusals", sa.Integer, nullable=False, default=0),
+    sa.Index("delivery_transaction", "transaction_uid"),
     sa.UniqueConstraint("object_id", "destination"),
     sa.Index("delivery_due", "destination", "state", "next_at"),
     sa.Index("delivery_instance", "instance_id"),
 )
+
+promises = sa.Table(
+    "promise",
+    _metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("transaction_uid", sa.String(64), nullable=False),
+    sa.Column("refs", sa.Text, nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("asked_at", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.Double),
+    sa.UniqueConstraint("calling_ae", "transaction_uid"),
+    sa.Index("promise_due", "next_at"),
+)
+"""Storage commitments that callers asked of us; without `next_at` the caller has heard."""
 
 audit = sa.Table(
     "audit",
@@ -233,6 +258,21 @@ class Due:
     blob: BlobRef
     attempts: int
     first_at: float
+    asked: bool = False
+    """Whether the destination was asked to commit to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """A storage commitment that a caller asked for and has not heard of yet."""
+
+    id: int
+    transaction: str
+    references: tuple[tuple[str, str], ...]
+    """SOP Class and SOP Instance UID of each object."""
+    calling_ae: str
+    address: str
+    attempts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -512,14 +552,7 @@ class Ledger:
     def due(self, destination: str, now: float, limit: int) -> list[Due]:
         """Return what this destination shall get now, oldest first, whole sets together."""
         query = (
-            sa.select(
-                deliveries.c.id.label("delivery_id"),
-                deliveries.c.attempts,
-                deliveries.c.first_at,
-                objects,
-            )
-            .join(objects, objects.c.id == deliveries.c.object_id)
-            .where(
+            _DUE.where(
                 deliveries.c.destination == destination,
                 deliveries.c.state == DeliveryState.PENDING,
                 deliveries.c.next_at <= now,
@@ -528,20 +561,7 @@ class Ledger:
             .limit(limit)
         )
         with self._read() as connection:
-            rows = connection.execute(query).all()
-        return [
-            Due(
-                delivery_id=row.delivery_id,
-                instance_id=row.instance_id,
-                role=row.role,
-                sop_class_uid=row.sop_class_uid,
-                sop_instance_uid=row.sop_instance_uid,
-                blob=_blob(row),
-                attempts=row.attempts,
-                first_at=row.first_at,
-            )
-            for row in rows
-        ]
+            return [_due(row) for row in connection.execute(query)]
 
     def next_due(self, destination: str) -> float | None:
         """Return when the next pending delivery to this destination may start, or None."""
@@ -562,7 +582,7 @@ class Ledger:
                 self._settle(connection, instance_id, now)
 
     def _outcome(self, connection: Connection, item: Outcome, now: float) -> int:
-        done = item.state == DeliveryState.DELIVERED
+        done = item.state in (DeliveryState.STORED, DeliveryState.DELIVERED)
         row = connection.execute(
             deliveries.update()
             .where(deliveries.c.id == item.delivery_id)
@@ -573,16 +593,25 @@ class Ledger:
                 attempts=deliveries.c.attempts + 1,
                 next_at=item.next_at,
                 delivered_at=now if done else None,
+                asked_at=None,
             )
             .returning(deliveries.c.instance_id)
         ).one()
         return int(row.instance_id)
 
     def _settle(self, connection: Connection, instance_id: int, now: float) -> None:
-        """Move the row on when nothing is pending: the peers' answers commit it, or it failed."""
+        """Move the row to where its deliveries together are; the weakest word counts."""
         of_row = deliveries.c.instance_id == instance_id
-        states = set(connection.scalars(sa.select(deliveries.c.state).where(of_row)))
+        found = connection.execute(
+            sa.select(deliveries.c.state, deliveries.c.committed_by).where(of_row)
+        ).all()
+        states = {row.state for row in found}
         if DeliveryState.PENDING in states:
+            connection.execute(
+                instances.update()
+                .where(instances.c.id == instance_id, instances.c.state == State.DELIVERED)
+                .values(state=State.REPORTED)
+            )
             return
         if DeliveryState.FAILED in states:
             reason = connection.scalar(
@@ -595,16 +624,172 @@ class Ledger:
                 "reason": reason,
                 "message": sentence(str(reason)),
             }
+        elif DeliveryState.STORED in states:
+            values = {"state": State.DELIVERED, "delivered_at": now, **_WELL}
         else:
+            ways = {row.committed_by or RESPONSES for row in found}
             values = {
                 "state": State.COMMITTED,
-                "reason": None,
-                "message": None,
-                "delivered_at": now,
+                "delivered_at": sa.func.coalesce(instances.c.delivered_at, now),
                 "committed_at": now,
-                "committed_by": "responses",
+                "committed_by": next(way for way in WAYS if way in ways),
+                **_WELL,
             }
         connection.execute(instances.update().where(instances.c.id == instance_id).values(**values))
+
+    # Commitment, asked of destinations
+
+    def unconfirmed(self, destination: str, asked_before: float, limit: int) -> list[Due]:
+        """Return what a destination took and did not commit to: never asked, or long ago."""
+        query = (
+            _DUE.where(
+                deliveries.c.destination == destination,
+                deliveries.c.state == DeliveryState.STORED,
+                sa.or_(deliveries.c.asked_at.is_(None), deliveries.c.asked_at <= asked_before),
+            )
+            .order_by(deliveries.c.asked_at.is_not(None), deliveries.c.id)
+            .limit(limit)
+        )
+        with self._read() as connection:
+            return [_due(row) for row in connection.execute(query)]
+
+    def asked(self, ids: Iterable[int], transaction: str, now: float) -> None:
+        """Remember under which transaction deliveries are to be committed to."""
+        with self._write() as connection:
+            connection.execute(
+                deliveries.update()
+                .where(deliveries.c.id.in_(list(ids)))
+                .values(asked_at=now, transaction_uid=transaction)
+            )
+
+    def answered(
+        self, transaction: str, committed: Iterable[str], refused: Iterable[str], now: float
+    ) -> int:
+        """Return how many deliveries a destination's event report settled.
+
+        Parameters
+        ----------
+        transaction
+            Transaction UID of the request.
+        committed, refused
+            SOP Instance UIDs. What is refused is sent again, a few times.
+        """
+        of_transaction = (
+            sa.select(deliveries.c.id, objects.c.sop_instance_uid)
+            .join(objects, objects.c.id == deliveries.c.object_id)
+            .where(
+                deliveries.c.transaction_uid == transaction,
+                deliveries.c.state == DeliveryState.STORED,
+            )
+        )
+        kept, lost = set(committed), set(refused)
+        with self._write() as connection:
+            rows = connection.execute(of_transaction).all()
+            good = [row.id for row in rows if row.sop_instance_uid in kept - lost]
+            bad = [row.id for row in rows if row.sop_instance_uid in lost]
+            self._commit(connection, good, COMMITMENT, now)
+            self._resend(connection, bad, now)
+        return len(good) + len(bad)
+
+    def confirmed(self, ids: Iterable[int], way: str, now: float) -> None:
+        """Record that deliveries are safe, and how that is known (one of `WAYS`)."""
+        with self._write() as connection:
+            self._commit(connection, list(ids), way, now)
+
+    def resend(self, ids: Iterable[int], now: float) -> None:
+        """Send again what a destination took and does not have; a few times, then it failed."""
+        with self._write() as connection:
+            self._resend(connection, list(ids), now)
+
+    def _commit(self, connection: Connection, ids: list[int], way: str, now: float) -> None:
+        self._change(
+            connection, ids, now, state=DeliveryState.COMMITTED, committed_by=way, reason=None
+        )
+
+    def _resend(self, connection: Connection, ids: list[int], now: float) -> None:
+        last = deliveries.c.refusals + 1 >= RESENDS
+        self._change(
+            connection,
+            ids,
+            now,
+            state=sa.case((last, str(DeliveryState.FAILED)), else_=str(DeliveryState.PENDING)),
+            reason=Delivery.NOT_COMMITTED,
+            refusals=deliveries.c.refusals + 1,
+            next_at=now,
+        )
+
+    def _change(self, connection: Connection, ids: list[int], now: float, **values: Any) -> None:
+        touched = connection.scalars(
+            deliveries.update()
+            .where(deliveries.c.id.in_(ids))
+            .values(**values)
+            .returning(deliveries.c.instance_id)
+        ).all()
+        for instance_id in sorted(set(touched)):
+            self._settle(connection, instance_id, now)
+
+    # Commitment, given to callers
+
+    def promise(
+        self, transaction: str, references: Sequence[tuple[str, str]], calling_ae: str,
+        address: str, now: float,
+    ) -> None:  # fmt: skip
+        """Remember that a caller asked for storage commitment; asked again, it is told again."""
+        values = {
+            "refs": json.dumps(references),
+            "address": address,
+            "asked_at": now,
+            "attempts": 0,
+            "next_at": now,
+        }
+        same = (promises.c.calling_ae == calling_ae, promises.c.transaction_uid == transaction)
+        with self._write() as connection:
+            if connection.execute(promises.update().where(*same).values(**values)).rowcount == 0:
+                connection.execute(
+                    promises.insert().values(
+                        calling_ae=calling_ae, transaction_uid=transaction, **values
+                    )
+                )
+
+    def promise_due(self, now: float) -> Promise | None:
+        """Return the caller that has waited longest to hear of its objects, or None."""
+        query = (
+            promises.select().where(promises.c.next_at <= now).order_by(promises.c.next_at).limit(1)
+        )
+        with self._read() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            return None
+        return Promise(
+            id=row.id,
+            transaction=row.transaction_uid,
+            references=tuple((str(a), str(b)) for a, b in json.loads(row.refs)),
+            calling_ae=row.calling_ae,
+            address=row.address,
+            attempts=row.attempts,
+        )
+
+    def promise_kept(self, promise: Promise) -> None:
+        """Record that the caller has heard."""
+        self._promise(promise, None)
+
+    def promise_later(self, promise: Promise, at: float) -> None:
+        """Record that the caller could not be told, and when to try again."""
+        self._promise(promise, at)
+
+    def _promise(self, promise: Promise, next_at: float | None) -> None:
+        with self._write() as connection:
+            connection.execute(
+                promises.update()
+                .where(promises.c.id == promise.id)
+                .values(attempts=promises.c.attempts + 1, next_at=next_at)
+            )
+
+    def held(self, sop_instance_uid: str) -> list[tuple[str, BlobRef]]:
+        """Return SOP Class UID and bytes of everything received under a SOP Instance UID."""
+        query = instances.select().where(instances.c.sop_instance_uid == sop_instance_uid)
+        with self._read() as connection:
+            return [(row.sop_class_uid, _blob(row)) for row in connection.execute(query)]
 
     # Operators
 
@@ -635,7 +820,7 @@ class Ledger:
                 deliveries.c.instance_id == instance_id,
                 deliveries.c.state == DeliveryState.FAILED,
             )
-            .values(state=DeliveryState.PENDING, first_at=now, next_at=now, attempts=0)
+            .values(state=DeliveryState.PENDING, first_at=now, next_at=now, attempts=0, refusals=0)
         ).rowcount
 
     def rows(self, states: Sequence[State] = (), limit: int = 100) -> list[dict[str, Any]]:
@@ -806,6 +991,21 @@ class Ledger:
                 return
 
 
+_DUE: Final = sa.select(
+    deliveries.c.id.label("delivery_id"),
+    deliveries.c.attempts,
+    deliveries.c.first_at,
+    deliveries.c.asked_at,
+    objects,
+).join(objects, objects.c.id == deliveries.c.object_id)
+
+RESPONSES, QUERY, COMMITMENT = "responses", "query", "commitment"
+WAYS: Final = (RESPONSES, QUERY, COMMITMENT)
+"""How it is known that a destination has an object, the weakest word first."""
+RESENDS: Final = 5
+"""Times that a destination may take an object and not commit to it."""
+
+_WELL: Final = {"reason": None, "message": None}
 _NO_LEASE: Final = {"lease_owner": None, "lease_until": None}
 _AFTER_REPORT: Final = (State.REPORTED, State.DELIVERED, State.COMMITTED, State.FAILED)
 
@@ -822,6 +1022,20 @@ def _lease(row: Row[Any]) -> Lease:
         plan=row.plan,
         plan_digest=row.plan_digest,
         result=row.result,
+    )
+
+
+def _due(row: Row[Any]) -> Due:
+    return Due(
+        delivery_id=row.delivery_id,
+        instance_id=row.instance_id,
+        role=row.role,
+        sop_class_uid=row.sop_class_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        blob=_blob(row),
+        attempts=row.attempts,
+        first_at=row.first_at,
+        asked=row.asked_at is not None,
     )
 
 

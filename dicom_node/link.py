@@ -15,10 +15,21 @@ from io import BytesIO
 from types import MappingProxyType
 from typing import Any, Final, Self
 
+from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
-from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, DIMSEMessage
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.dimse_messages import (
+    C_ECHO_RQ,
+    C_FIND_RQ,
+    C_MOVE_RQ,
+    C_STORE_RQ,
+    N_ACTION_RQ,
+    N_EVENT_REPORT_RQ,
+    N_EVENT_REPORT_RSP,
+    DIMSEMessage,
+)
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_MOVE, C_STORE, N_ACTION, N_EVENT_REPORT
+from pynetdicom.dsutils import decode, encode
 from pynetdicom.pdu import (
     A_ABORT_RQ,
     A_ASSOCIATE_AC,
@@ -31,6 +42,7 @@ from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     ImplementationClassUIDNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 from pynetdicom.presentation import PresentationContext
 
@@ -50,6 +62,8 @@ _LARGEST_ANSWER: Final = 1 << 20  # bytes of a PDU: answers are short
 _OUR_MAXIMUM: Final = 1 << 16
 _MEDIUM: Final = 0  # Priority (0000,0700)
 _PERMANENT: Final = 0x01
+_PENDING: Final = (0xFF00, 0xFF01)
+_WARNING: Final = 0xB000  # sub-operations complete, some failed
 _ACCEPTED, _REJECTED, _DATA = 0x02, 0x03, 0x04
 
 
@@ -107,6 +121,19 @@ class Address:
         return f"{self.ae_title}@{self.host}:{self.port}"
 
 
+class Unanswered(Unreachable):
+    """The peer refused a request on an association, or stopped answering it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How far a C-MOVE is: its sub-operations."""
+
+    remaining: int
+    completed: int
+    failed: int
+
+
 class Link:
     """An established association; made by :func:`connect`.
 
@@ -152,33 +179,172 @@ class Link:
         request.DataSet = BytesIO(data_set)
         return self._ask(request, C_STORE_RQ())
 
+    def action(
+        self, sop_class: str, sop_instance: str, kind: int, information: Dataset
+    ) -> int | None:
+        """Return the N-ACTION status (PS3.7 §10.1.4); None where no answer came.
+
+        Parameters
+        ----------
+        sop_class, sop_instance
+            On which the action is asked; the class must be accepted.
+        kind
+            Action Type ID (0000,1008).
+        """
+        request = N_ACTION()
+        request.RequestedSOPClassUID = UID(sop_class)
+        request.RequestedSOPInstanceUID = UID(sop_instance)
+        request.ActionTypeID = kind
+        request.ActionInformation = self._encoded(sop_class, information)
+        return self._ask(request, N_ACTION_RQ())
+
+    def report(self, sop_class: str, sop_instance: str, kind: int, event: Dataset) -> int | None:
+        """Return the N-EVENT-REPORT status (PS3.7 §10.1.1); None where no answer came.
+
+        The association must have been made as a provider of the class.
+        """
+        request = N_EVENT_REPORT()
+        request.AffectedSOPClassUID = UID(sop_class)
+        request.AffectedSOPInstanceUID = UID(sop_instance)
+        request.EventTypeID = kind
+        request.EventInformation = self._encoded(sop_class, event)
+        return self._ask(request, N_EVENT_REPORT_RQ())
+
+    def find(self, model: str, identifier: Dataset) -> Iterator[Dataset]:
+        """Yield what matches a C-FIND identifier (PS3.4 §C.4.1).
+
+        Raises
+        ------
+        Unanswered
+            If the peer fails, or stops answering.
+        """
+        request = C_FIND()
+        request.AffectedSOPClassUID = UID(model)
+        request.Priority = _MEDIUM
+        request.Identifier = self._encoded(model, identifier)
+        for answer in self._answers(request, C_FIND_RQ()):
+            if answer.Status in _PENDING:
+                yield self._decoded(model, answer.Identifier)
+
+    def move(self, model: str, destination_ae: str, identifier: Dataset) -> Iterator[Moved]:
+        """Yield how a C-MOVE goes on, the last time at its end (PS3.4 §C.4.2).
+
+        Raises
+        ------
+        Unanswered
+            If the peer fails, or stops answering.
+        """
+        request = C_MOVE()
+        request.AffectedSOPClassUID = UID(model)
+        request.Priority = _MEDIUM
+        request.MoveDestination = destination_ae
+        request.Identifier = self._encoded(model, identifier)
+        for answer in self._answers(request, C_MOVE_RQ()):
+            yield Moved(
+                remaining=answer.NumberOfRemainingSuboperations or 0,
+                completed=answer.NumberOfCompletedSuboperations or 0,
+                failed=answer.NumberOfFailedSuboperations or 0,
+            )
+
+    def reports(self, seconds: float = 0.0) -> Iterator[tuple[int, Dataset]]:
+        """Yield event type and information of each N-EVENT-REPORT that has come; each is answered.
+
+        Parameters
+        ----------
+        seconds
+            To wait for the first.
+        """
+        while self.established and self._readable(seconds):
+            seconds = 0.0
+            try:
+                message = self._message()
+            except OSError:
+                message = None
+            if not isinstance(message, N_EVENT_REPORT_RQ):
+                self._close()
+                return
+            yield self._reported(message)
+
+    def _reported(self, message: DIMSEMessage) -> tuple[int, Dataset]:
+        event = message.message_to_primitive()
+        answer = N_EVENT_REPORT()
+        answer.MessageIDBeingRespondedTo = event.MessageID
+        answer.AffectedSOPClassUID = event.AffectedSOPClassUID
+        answer.AffectedSOPInstanceUID = event.AffectedSOPInstanceUID
+        answer.EventTypeID = event.EventTypeID
+        answer.Status = 0x0000
+        self._say(answer, N_EVENT_REPORT_RSP(), message.context_id)
+        sop_class = str(event.AffectedSOPClassUID)
+        return int(event.EventTypeID), self._decoded(sop_class, event.EventInformation)
+
     def _ask(self, request: Any, message: DIMSEMessage) -> int | None:
         """Return the status of the answer to a request; without one the link is broken."""
+        try:
+            return int(next(self._exchange(request, message)).Status)
+        except Unanswered:
+            return None
+
+    def _answers(self, request: Any, message: DIMSEMessage) -> Iterator[Any]:
+        """Yield the answers to a request up to the final one; raise where that is a failure."""
+        for answer in self._exchange(request, message):
+            if answer.Status not in (*_PENDING, 0x0000, _WARNING):
+                words = str(getattr(answer, "ErrorComment", None) or "")
+                raise Unanswered(f"the peer refused with status 0x{answer.Status:04X} {words}")
+            yield answer
+
+    def _exchange(self, request: Any, message: DIMSEMessage) -> Iterator[Any]:
+        """Yield each answer to a request; a link that gives none is closed."""
         if not self.established or self._hung_up():
             self._close()
-            return None
+            raise Unanswered("the peer has closed the association")
         self._sent = self._sent % 0xFFFF + 1
         request.MessageID = self._sent
-        message.primitive_to_message(request)
-        context = self.accepted[str(request.AffectedSOPClassUID)]
+        number, pending = self._sent, True
         try:
-            self._stream.sendall(b"".join(_encoded(message, context.context_id, self._largest)))
-            answer = self._answer()
+            self._say(request, message, self._context_id(request))
+            while pending:
+                answer = self._answer_to(number)
+                pending = answer.Status in _PENDING
+                yield answer
         except OSError:
-            answer = None
-        if answer is None or answer.MessageIDBeingRespondedTo != self._sent:
             self._close()
-            return None
-        return int(answer.Status)
+            raise Unanswered("the peer stopped answering") from None
+
+    def _context_id(self, request: Any) -> int:
+        uid = getattr(request, "RequestedSOPClassUID", None) or request.AffectedSOPClassUID
+        return int(self.accepted[str(uid)].context_id)
+
+    def _say(self, primitive: Any, message: DIMSEMessage, context_id: int) -> None:
+        message.primitive_to_message(primitive)
+        self._stream.sendall(b"".join(_encoded(message, context_id, self._largest)))
+
+    def _encoded(self, sop_class: str, dataset: Dataset) -> BytesIO:
+        syntax = self.accepted[sop_class].transfer_syntax[0]
+        return BytesIO(encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian) or b"")
+
+    def _decoded(self, sop_class: str, data: BytesIO) -> Dataset:
+        syntax = self.accepted[sop_class].transfer_syntax[0]
+        return decode(data, syntax.is_implicit_VR, syntax.is_little_endian)
+
+    def _readable(self, seconds: float) -> bool:
+        pending = isinstance(self._stream, ssl.SSLSocket) and self._stream.pending()
+        return bool(pending or select.select([self._stream], [], [], seconds)[0])
 
     def _hung_up(self) -> bool:
         """Return whether the peer said something unasked: it released, aborted or closed."""
-        if not select.select([self._stream], [], [], 0)[0]:
+        if not self._readable(0.0):
             return False
         return not isinstance(self._stream, ssl.SSLSocket) or _said(self._stream)
 
-    def _answer(self) -> Any:
-        """Return the next DIMSE message, or None if the peer ends the association instead."""
+    def _answer_to(self, number: int) -> Any:
+        """Return the next answer. Raises OSError where it is to another message, or none."""
+        message = self._message()
+        answer = message and message.message_to_primitive()
+        if answer is None or getattr(answer, "MessageIDBeingRespondedTo", None) != number:
+            raise OSError("the peer ended the association, or answers something else")
+        return answer
+
+    def _message(self) -> DIMSEMessage | None:
         message = DIMSEMessage()
         while True:
             kind, encoded = _receive(self._stream)
@@ -187,7 +353,7 @@ class Link:
             data = P_DATA_TF()
             data.decode(encoded)
             if message.decode_msg(data.to_primitive()):
-                return message.message_to_primitive()
+                return message
 
     def _close(self) -> None:
         self.established = False
@@ -235,6 +401,8 @@ def connect(
     classes: Sequence[str],
     timeout: float,
     secure: Secure | None = None,
+    *,
+    provider: bool = False,
 ) -> Link:
     """Return an association on which these SOP classes were proposed.
 
@@ -244,6 +412,8 @@ def connect(
         Seconds to wait for the connection, and for each answer.
     secure
         Turns the connection into TLS.
+    provider
+        Whether we are the provider of the classes (to report events), not their user.
 
     Raises
     ------
@@ -266,7 +436,8 @@ def connect(
     try:
         if secure is not None:
             stream = _secured(stream, peer, secure)
-        return _associated(stream, peer, calling_ae, proposed)
+        request = _request(peer, calling_ae, proposed, classes if provider else ())
+        return _associated(stream, peer, request, proposed)
     except BaseException:
         stream.close()
         raise
@@ -298,11 +469,11 @@ def _proposal(classes: Sequence[str]) -> list[PresentationContext]:
 
 
 def _associated(
-    stream: socket.socket, peer: Address, calling_ae: str, proposed: list[PresentationContext]
+    stream: socket.socket, peer: Address, request: bytes, proposed: list[PresentationContext]
 ) -> Link:
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
-        stream.sendall(_request(peer, calling_ae, proposed))
+        stream.sendall(request)
         kind, encoded = _receive(stream)
     except OSError:
         raise Unreachable(_silent(peer)) from None
@@ -325,7 +496,9 @@ def _associated(
     return link
 
 
-def _request(peer: Address, calling_ae: str, proposed: list[PresentationContext]) -> bytes:
+def _request(
+    peer: Address, calling_ae: str, proposed: list[PresentationContext], provided: Sequence[str]
+) -> bytes:
     maximum, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
     maximum.maximum_length_received = _OUR_MAXIMUM
     implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
@@ -334,11 +507,18 @@ def _request(peer: Address, calling_ae: str, proposed: list[PresentationContext]
     primitive.calling_ae_title = calling_ae
     primitive.called_ae_title = peer.ae_title
     primitive.presentation_context_definition_list = proposed
-    primitive.user_information = [maximum, implementation]
+    primitive.user_information = [maximum, implementation, *map(_provider_role, provided)]
     request = A_ASSOCIATE_RQ()
     request.from_primitive(primitive)
     encoded: bytes = request.encode()
     return encoded
+
+
+def _provider_role(sop_class: str) -> SCP_SCU_RoleSelectionNegotiation:
+    role = SCP_SCU_RoleSelectionNegotiation()
+    role.sop_class_uid = UID(sop_class)
+    role.scu_role, role.scp_role = False, True
+    return role
 
 
 def _suited(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from multiprocessing import connection
 from multiprocessing.context import ForkProcess
@@ -30,6 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from analysis.errors import ModelRejected
 from analysis.model import SHIPPED
 from dicom_node import logs, ops, tls, work
+from dicom_node.commitment import Promiser, reply_to
 from dicom_node.deliver import Sender
 from dicom_node.ledger import Event, LeaseLost, Ledger, SchemaMismatch
 from dicom_node.models import ModelStore
@@ -269,6 +271,7 @@ class Supervisor:
             spool=spool,
             committer=committer,
             tls=settings.tls,
+            reply_to=partial(reply_to, settings),
         )
         receiver.start()
         log.info("listening", ae_title=settings.dicom.ae_title, port=settings.dicom.port)
@@ -309,8 +312,13 @@ class Supervisor:
             )
             bell = threading.Semaphore(0)
             threads.append((_thread(sender, self._shared.stopped, bell), bell))
+        promiser = Promiser(
+            settings, ledger=Ledger(settings.database_url), spool=spool, clock=time.time
+        )
         while not self._shared.stopped() and all(thread.is_alive() for thread, _ in threads):
             self._shared.beat(slot)
+            while promiser.step():
+                self._shared.beat(slot)
             if self._shared.deliveries.acquire(timeout=0.5):
                 for _, bell in threads:
                     bell.release()

@@ -23,6 +23,7 @@ class Refusal(StrEnum):
     TOO_LARGE = "object-too-large"
     OUT_OF_RESOURCES = "out-of-resources"
     BROKEN_CONNECTION = "broken-connection"
+    NO_REPLY_ADDRESS = "no-reply-address"
 
 
 class Quarantine(StrEnum):
@@ -50,6 +51,7 @@ class Delivery(StrEnum):
     REFUSED = "refused"
     GIVEN_UP = "given-up"
     BYTES_LOST = "bytes-lost"
+    NOT_COMMITTED = "not-committed"
 
 
 SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
@@ -72,6 +74,9 @@ SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         "space, then the cart's retry will be stored.",
         Refusal.BROKEN_CONNECTION: "The connection broke rules or deadlines of the protocol and "
         "was closed.",
+        Refusal.NO_REPLY_ADDRESS: "The caller asks for storage commitment, and the settings do "
+        "not say where it hears the answer; name it under `destinations`, or give its entry in "
+        "`dicom.peers` a `port`.",
         Quarantine.CONFLICT: "An object with this SOP Instance UID came before with other "
         "content; ask the sender which one is right, then release or delete this one.",
         Quarantine.OWN_OBJECT: "This is one of Sinusnode's own results coming back; stop the "
@@ -102,6 +107,8 @@ SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         Delivery.REFUSED: "The destination refused the object; its status says why, then retry.",
         Delivery.BYTES_LOST: "The result's bytes are gone from the spool or damaged; restore the "
         "data folder, then retry.",
+        Delivery.NOT_COMMITTED: "The destination took the object and does not hold it; see its "
+        "storage, then retry.",
         Delivery.GIVEN_UP: "The destination did not take the object within `retry_for`; repair "
         "it, then retry.",
     }

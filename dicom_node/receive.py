@@ -22,6 +22,13 @@ from pynetdicom import build_context, evt
 from pynetdicom.presentation import PresentationContext
 from sqlalchemy.exc import SQLAlchemyError
 
+from dicom_node.commitment import (
+    PROCESSING_FAILURE,
+    PUSH_MODEL,
+    REQUEST,
+    answer_of,
+    references_of,
+)
 from dicom_node.failpoints import reach
 from dicom_node.ledger import Event, Ledger, Receipt, Received
 from dicom_node.link import VERIFICATION
@@ -47,6 +54,7 @@ TRANSFER_SYNTAXES: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700
 MISMATCH: Final = 0xA900
+INVALID_ARGUMENT: Final = 0x0115
 
 _NO_TLS: Final = Tls()
 _UID_LENGTH = 64
@@ -57,9 +65,11 @@ _IDENTITY_WITHIN = 4096  # bytes; in every real object both stand in the first h
 
 
 def contexts() -> list[PresentationContext]:
-    """Return what the port accepts: ECG waveforms, never deflated or big-endian."""
+    """Return what the port accepts: ECG waveforms, never deflated or big-endian; commitment."""
     syntaxes = [UID(syntax) for syntax in TRANSFER_SYNTAXES]
-    return [build_context(uid, syntaxes) for uid in (VERIFICATION, *WAVEFORMS)]
+    commitment = build_context(PUSH_MODEL, syntaxes)
+    commitment.scu_role = commitment.scp_role = True  # it reports to us, and we to others
+    return [*(build_context(uid, syntaxes) for uid in (VERIFICATION, *WAVEFORMS)), commitment]
 
 
 def limits(settings: Dicom) -> Limits:
@@ -157,6 +167,14 @@ class Committer:
         return receipts
 
 
+ReplyTo = Callable[[str, str], object | None]
+"""(calling AE title, address) → where that caller hears reports, or None."""
+
+
+def _nowhere(_calling_ae: str, _address: str) -> None:
+    return None
+
+
 class Receiver:
     """The clinical port.
 
@@ -166,6 +184,8 @@ class Receiver:
         Their settings.
     tls
         Where to find certificates; with them there is a TLS port too.
+    reply_to
+        Returns where a caller hears of a storage commitment, or None.
     ledger, spool
         Where what is received becomes durable.
     committer
@@ -181,7 +201,9 @@ class Receiver:
         spool: Spool,
         committer: Committer,
         tls: Tls = _NO_TLS,
+        reply_to: ReplyTo = _nowhere,
     ) -> None:
+        self._reply_to = reply_to
         self._dicom = dicom
         self._storage = storage
         self._ledger = ledger
@@ -200,7 +222,12 @@ class Receiver:
             contexts=contexts(),
             limits=limits(self._dicom),
             admission=self._admission,
-            handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_ACCEPTED, self._accepted)],
+            handlers=[
+                (evt.EVT_C_STORE, self._store),
+                (evt.EVT_N_ACTION, self._promise),
+                (evt.EVT_N_EVENT_REPORT, self._hear),
+                (evt.EVT_ACCEPTED, self._accepted),
+            ],
             broken=self._broken,
             tls=secure,
         )
@@ -292,6 +319,31 @@ class Receiver:
         else:
             log.info("received", receipt=receipt, calling_ae=caller.calling_ae, sha256=blob.sha256)
         return SUCCESS
+
+    def _promise(self, event: evt.Event) -> tuple[int, None]:
+        """Return the status of a request for storage commitment, once it is a row."""
+        caller = _caller(event)
+        asked = references_of(event.action_information)
+        if event.action_type != REQUEST or asked is None:
+            return INVALID_ARGUMENT, None
+        if self._reply_to(caller.calling_ae, caller.address) is None:
+            self._record(Refusal.NO_REPLY_ADDRESS, caller)
+            return PROCESSING_FAILURE, None
+        try:
+            self._ledger.promise(*asked, caller.calling_ae, caller.address, time.time())
+        except SQLAlchemyError as error:
+            log.error("promise_failed", error=type(error).__name__)  # noqa: TRY400 - no trace
+            return PROCESSING_FAILURE, None
+        return SUCCESS, None
+
+    def _hear(self, event: evt.Event) -> tuple[int, None]:
+        """Return the status of a destination's report on a storage commitment."""
+        answer = answer_of(event.event_information)
+        settled = self._ledger.answered(
+            answer.transaction, answer.committed, answer.refused, time.time()
+        )
+        log.info("commitment_heard", calling_ae=_caller(event).calling_ae, objects=settled)
+        return SUCCESS, None
 
     def _record(self, reason: Refusal | Quarantine, caller: Caller, detail: str = "") -> None:
         self._audit(

@@ -61,6 +61,8 @@ class Peer(Section):
     """Networks that it may call from (CIDR)."""
     certificate: str | None = None
     """A name that its TLS certificate must carry; with it, the plain port is not enough."""
+    port: Port | None = None
+    """Where it hears storage commitment reports, if no destination has its AE title."""
 
     def admits(
         self, calling_ae: str, address: str, certificate: frozenset[str] = frozenset()
@@ -140,6 +142,10 @@ class Destination(Section):
     """Speak TLS with the certificates of section `tls`."""
     tls_name: str | None = None
     """The name that its certificate must carry; by default the host."""
+    commitment: bool = False
+    """Ask for storage commitment; without an answer look by query, and send again what is lost."""
+    commitment_wait: Seconds = 60.0
+    """Seconds for its report on a storage commitment."""
     timeout: Seconds = 30.0
     """Seconds to wait for a connection or for an answer."""
     linger: Annotated[float, Field(ge=0)] = 2.0
