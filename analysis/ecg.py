@@ -167,9 +167,10 @@ def derive_limb_leads(ecg: ECG) -> tuple[ECG, tuple[Lead, ...]]:
     basis = np.array([_FROM_I_II[lead] for lead in present[:2]])
     targets = np.array([_FROM_I_II[lead] for lead in missing])
     weights = targets @ np.linalg.inv(basis)
-    known = np.stack([ecg[lead] for lead in present[:2]]).astype(np.float64)
+    one, other = (ecg[lead].astype(np.float64) for lead in present[:2])
+    computed = weights[:, :1] * one + weights[:, 1:] * other
     return ECG(
-        signal=np.concatenate([ecg.signal, weights @ known]),
+        signal=np.concatenate([ecg.signal, computed.astype(np.float32)]),
         leads=ecg.leads + missing,
         sampling_frequency=ecg.sampling_frequency,
         start=ecg.start,

@@ -12,7 +12,27 @@ from typing import BinaryIO, Final, TypeAlias
 
 from analysis.ecg import Recording
 from analysis.errors import Reason, Undecodable
-from analysis.formats import dicom, wfdb
+from analysis.formats import (
+    aecg,
+    alivecor,
+    apple,
+    arrays,
+    cardiosoft,
+    dicom,
+    edf,
+    fhir,
+    hl7v2,
+    ishne,
+    matlab,
+    mfer,
+    mortara,
+    muse,
+    schiller,
+    scp,
+    sierra,
+    tables,
+    wfdb,
+)
 from analysis.formats.content import Content, Stated
 
 __all__ = ["Source", "read"]
@@ -32,8 +52,27 @@ class Encoding:
 
 
 ENCODINGS: Final = (
+    Encoding("SCP-ECG", scp.recognises, scp.read),
+    Encoding("ISHNE Holter", ishne.recognises, ishne.read),
+    Encoding("MFER", mfer.recognises, mfer.read),
     Encoding("DICOM waveform", dicom.looks_like_dicom, lambda content: dicom.read(content.data)),
     Encoding("WFDB header (.hea)", wfdb.looks_like_header, wfdb.read),
+    Encoding("GE MUSE XML", muse.recognises, muse.read),
+    Encoding("GE CardioSoft XML", cardiosoft.recognises, cardiosoft.read),
+    Encoding("Philips XML", sierra.recognises, sierra.read),
+    Encoding("Schiller XML", schiller.recognises, schiller.read),
+    Encoding("Mortara ELI XML", mortara.recognises, mortara.read),
+    Encoding("HL7 aECG", aecg.recognises, aecg.read),
+    Encoding("HL7 version 2", hl7v2.recognises, hl7v2.read),
+    Encoding("FHIR", fhir.recognises, fhir.read),
+    Encoding("AliveCor ATC", alivecor.recognises, alivecor.read),
+    Encoding("EDF, EDF+, BDF, BDF+", edf.recognises, edf.read),
+    Encoding("NumPy archive (.npz)", arrays.recognises_npz, arrays.read_npz),
+    Encoding("NumPy array (.npy)", arrays.recognises_npy, arrays.read_npy),
+    Encoding("MATLAB", matlab.recognises, matlab.read),
+    Encoding("Parquet", arrays.recognises_parquet, arrays.read_parquet),
+    Encoding("Apple Health ECG", apple.recognises, apple.read),
+    Encoding("CSV, TSV and other tables of numbers", tables.recognises, tables.read),
 )
 
 
@@ -68,8 +107,9 @@ def read(
     for encoding in ENCODINGS:
         if encoding.recognises(data):
             return encoding.read(Content(data, path, stated))
-    known = ", ".join(encoding.name for encoding in ENCODINGS)
-    raise Undecodable(Reason.NOT_RECOGNISED, f"The bytes are none of: {known}.")
+    raise Undecodable(
+        Reason.NOT_RECOGNISED, "The bytes are no encoding of an ECG that is read here."
+    )
 
 
 def _content(source: Source) -> tuple[bytes, Path | None]:

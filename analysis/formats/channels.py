@@ -4,6 +4,7 @@ A reader says what the file says: names, stored samples, the millivolts of one s
 What is refused, what is noted and what is derived is decided here, once.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +19,8 @@ from analysis.formats.common import RATES, STEPS, completed, is_other_signal, le
 
 MAX_SAMPLES: Final = 2**26
 """Over all leads: 24 hours of twelve leads at 64 Hz, or of three at 256 Hz."""
+ABSURD: Final = 1e12
+"""mV, beyond what any number of bits at any step can mean."""
 WIDEST: Final = 300.0
 """mV, the electrode offset that an amplifier must stand (IEC 60601-2-25)."""
 
@@ -127,6 +130,30 @@ def decoded(strip: Strip) -> tuple[ECG, tuple[str, ...]]:
     return ecg, tuple(notes)
 
 
+def at_one_rate(
+    channels: Sequence[tuple[Channel, float | None]], start: datetime | None = None
+) -> tuple[Strip, tuple[str, ...]]:
+    """Return the channels that were sampled as most leads were, and a note on the other leads.
+
+    Parameters
+    ----------
+    channels
+        Each with its samples per second, Hz; None where the source does not say.
+    start
+        When the first sample was taken, if known.
+    """
+    leads = [(channel, rate) for channel, rate in channels if lead_from_text(channel.name)]
+    rates = Counter(rate for _, rate in leads or channels)
+    common = max(rates, key=rates.__getitem__, default=None)
+    notes = tuple(
+        f"{shown(channel.name)} has {rate:g} Hz where most leads have {common:g} and was left out."
+        for channel, rate in leads
+        if rate != common and rate and common
+    )
+    kept = (c for c, rate in channels if rate == common or not lead_from_text(c.name))
+    return Strip(tuple(kept), common, start), notes
+
+
 def checked_rate(rate: float | None) -> float:
     """Return the sampling frequency in Hz. Raises NO_RATE where it is absent or absurd."""
     if rate is None or not RATES[0] <= rate <= RATES[1]:
@@ -171,7 +198,11 @@ def _millivolts(lead: Lead, channel: Channel) -> npt.NDArray[np.float64]:
             Reason.NO_SCALE,
             f"The scale of lead {lead} is absent or absurd; amplitudes are unknown.",
         )
-    return (channel.samples - np.float64(channel.zero)) * step
+    with np.errstate(over="ignore", invalid="ignore"):
+        voltages: npt.NDArray[np.float64] = (channel.samples - np.float64(channel.zero)) * step
+    if np.any(np.abs(voltages) > ABSURD):
+        raise Undecodable(Reason.DAMAGED, f"A sample of lead {lead} is beyond any voltage.")
+    return voltages
 
 
 def _sample_notes(lead: Lead, channel: Channel, row: npt.NDArray[np.float32]) -> Iterable[str]:

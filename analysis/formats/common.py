@@ -13,8 +13,16 @@ import numpy as np
 
 from analysis.ecg import ECG, LIMB, Lead, Signal, derive_limb_leads
 
+USUAL_STEPS: Final = (5.0, 2.5, 1.25, 1.0, 0.5, 0.125, 4.88)
+"""µV per step of the carts that are known."""
+_EXACT: Final = 1 / 256
+"""Of a step: what float32 may be off at 16 bits."""
+
 TOLERANCE: Final = 0.005
 """mV that a redundant limb lead may be off before it is noted; at least two steps."""
+
+_ROUNDING: Final = 1e-5
+"""mV that float32 may add to a difference of two steps."""
 
 MILLIVOLTS: Final[Mapping[str, float]] = {
     "nV": 1e-6,
@@ -46,6 +54,20 @@ _OTHER = re.compile(
 )
 
 
+def usual_step(signal: Signal, most: int) -> float | None:
+    """Return the µV of the coarsest usual step that the samples (mV) are whole multiples of.
+
+    None where there is no such step, or where a sample is more than `most` of them.
+    """
+    recorded = signal[np.isfinite(signal)].astype(np.float64)
+    for step in USUAL_STEPS:
+        counts = recorded * 1000 / step
+        whole = np.abs(counts - np.rint(counts)) < _EXACT
+        if np.all(whole) and np.all(np.abs(counts) <= most):
+            return step
+    return None
+
+
 def is_other_signal(name: str) -> bool:
     """Return whether a label names a signal that is no ECG: EEG by its sites, pressure, breath."""
     return bool(_OTHER.search(name))
@@ -70,7 +92,7 @@ def completed(ecg: ECG, resolution: float) -> tuple[ECG, tuple[Lead, ...], tuple
     resolution
         Coarsest step of the limb leads, in mV.
     """
-    notes = _violations(ecg, max(TOLERANCE, 2.0 * resolution))
+    notes = _violations(ecg, max(TOLERANCE, 2.0 * resolution) + _ROUNDING)
     ecg, derived = derive_limb_leads(ecg)
     if derived:
         notes = (*notes, f"{', '.join(derived)} computed from the recorded limb leads.")

@@ -1,34 +1,50 @@
 """WFDB records (header .hea beside .dat or .mat), read by the wfdb package, guarded.
 
-wfdb fills in what a header leaves out (200 units per mV, 250 Hz) and follows whatever file
-names a header holds. Here an absent gain or rate is a refusal, and a signal file must stand
-beside its header.
+wfdb fills in what a header leaves out (200 units per mV, 250 Hz), follows whatever file names a
+header holds, and averages signals that have several samples in a frame. Here an absent gain or
+rate is a refusal, a signal file must stand beside its header, and every sample is kept. Records
+of several segments are joined here, with NaN where there is none.
 """
 
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from analysis.ecg import Acquisition, Code, Patient, Recording, Sex, VendorStatement
+from analysis.ecg import ECG, Acquisition, Code, Patient, Recording, Sex, VendorStatement
 from analysis.errors import Reason, Undecodable
-from analysis.formats.channels import MAX_SAMPLES, Channel, Strip, recording
+from analysis.formats.channels import (
+    MAX_SAMPLES,
+    Channel,
+    Strip,
+    at_one_rate,
+    decoded,
+    recording,
+)
 from analysis.formats.common import MILLIVOLTS
 from analysis.formats.content import Content
 
 MAX_BYTES: Final = 2**28
+MAX_SEGMENTS: Final = 2000
 
 _RECORD: Final = re.compile(rb"\s*[\w-]+(?:/\d+)?[ \t]+\d+(?:[ \t]+[\d.]|[ \t]*\r?\n|[ \t]*$)")
+_NUMBERS: Final = re.compile(rb"[\d.,;eE+\s-]*")
+_GAP: Final = "~"
+"""The name of a segment that holds no samples."""
 _OLDEST: Final = 130.0
 
 
 def looks_like_header(data: bytes) -> bool:
-    """Return whether the first line that is no comment is a WFDB record line."""
+    """Return whether the first line that is no comment is a WFDB record line.
+
+    The line after it names a file, so that it is more than the numbers of a table.
+    """
     lines = (line for line in data[:4096].splitlines() if line.strip()[:1] not in {b"", b"#"})
-    return bool(_RECORD.match(next(lines, b"")))
+    return bool(_RECORD.match(next(lines, b""))) and not _NUMBERS.fullmatch(next(lines, b"x"))
 
 
 def read(content: Content) -> Recording:
@@ -61,33 +77,135 @@ def read(content: Content) -> Recording:
 
 
 def _recording(header: str, path: Path) -> Recording:
-    _refuse_unstated(header)
-    record = _read_record(path)
+    import wfdb  # noqa: PLC0415 - half a second that only WFDB needs
+
+    record = wfdb.rdheader(_name(path))
+    if getattr(record, "n_seg", None):
+        strip, notes = _joined(record, path.parent)
+    else:
+        strip, notes = _strip(header, path)
     comments = [comment.strip() for comment in record.comments]
     return recording(
-        _strip(record),
+        strip,
         format="WFDB",
         patient=_patient(comments),
         acquisition=Acquisition(acquired_at=record.base_datetime),
         vendor_statements=_statements(comments),
-        notes=_checksum_notes(record),
+        notes=notes,
     )
+
+
+def _name(path: Path) -> str:
+    return str(path.resolve().with_suffix(""))
+
+
+def _strip(header: str, path: Path) -> tuple[Strip, tuple[str, ...]]:
+    """Return the signals of one segment as it states them, and notes; NaN for blanks."""
+    _refuse_unstated(header)
+    record = _read_record(path)
+    channels = [
+        (
+            Channel(name or "", np.where(np.isnan(voltages), np.nan, samples), step, zero),
+            record.fs * count,
+        )
+        for name, voltages, samples, step, zero, count in zip(
+            record.sig_name,
+            record.dac(expanded=True),
+            record.e_d_signal,
+            _steps(record),
+            map(float, record.baseline),
+            record.samps_per_frame,
+            strict=True,
+        )
+    ]
+    strip, notes = at_one_rate(channels, record.base_datetime)
+    return strip, (*notes, *_checksum_notes(record))
 
 
 def _read_record(path: Path) -> Any:
     """Return the record with its samples as integers, after what wfdb does not check."""
-    import wfdb  # noqa: PLC0415 - half a second that only WFDB needs
+    import wfdb  # noqa: PLC0415 - as above
 
-    name = str(path.resolve().with_suffix(""))
-    header = wfdb.rdheader(name)
-    if getattr(header, "n_seg", None):
-        raise Undecodable(Reason.UNSUPPORTED, "Records of several segments are not read yet.")
+    header = wfdb.rdheader(_name(path))
     if not header.n_sig:
         raise Undecodable(Reason.NO_WAVEFORM, "The record holds no signal.")
     _refuse_files(set(header.file_name), path.parent)
-    if header.n_sig * (header.sig_len or 0) > MAX_SAMPLES:
+    if sum(header.samps_per_frame) * (header.sig_len or 0) > MAX_SAMPLES:
         raise Undecodable(Reason.TOO_LARGE, "The record has more samples than any ECG read here.")
-    return wfdb.rdrecord(name, physical=False)
+    return wfdb.rdrecord(_name(path), physical=False, smooth_frames=False)
+
+
+def _steps(record: Any) -> Iterator[float | None]:
+    """Yield mV per step of each signal, or None where its unit is no voltage."""
+    for unit, gain in zip(record.units, record.adc_gain, strict=True):
+        factor = MILLIVOLTS.get(unit)
+        yield factor and factor / gain
+
+
+def _joined(record: Any, folder: Path) -> tuple[Strip, tuple[str, ...]]:
+    """Return the segments of a record on one axis, and notes; NaN where a lead has no sample.
+
+    Raises
+    ------
+    Undecodable
+        AMBIGUOUS where a segment has not the rate or the length that the record states.
+    """
+    frames = sum(record.seg_len)
+    if record.n_seg > MAX_SEGMENTS or frames > MAX_SAMPLES:
+        raise Undecodable(Reason.TOO_LARGE, "The record has more segments than any ECG read here.")
+    if record.sig_len not in {None, frames} or min(record.seg_len) < 0:
+        raise Undecodable(Reason.DAMAGED, "The segments are not as long as the record.")
+    notes: tuple[str, ...] = ()
+    pieces: list[tuple[int, ECG]] = []
+    for name, first, length in zip(
+        record.seg_name, accumulate(record.seg_len, initial=0), record.seg_len, strict=False
+    ):
+        if name == _GAP or not length:
+            continue
+        piece, said = _segment(folder, name)
+        notes += said
+        if piece is not None:
+            pieces.append((first, piece))
+            _refuse_misfit(piece, length, record.fs, pieces[0][1].sampling_frequency)
+    return _on_one_axis(pieces, frames, record), notes
+
+
+def _segment(folder: Path, name: str) -> tuple[ECG | None, tuple[str, ...]]:
+    """Return the leads of a segment in mV, None where it holds no lead, and notes."""
+    path = folder / f"{name}.hea"
+    _refuse_files({path.name}, folder)
+    strip, notes = _strip(path.read_text("utf-8", "replace"), path)
+    try:
+        ecg, found = decoded(strip)
+    except Undecodable as error:
+        if error.reason in {Reason.NO_LEADS, Reason.NOT_AN_ECG}:
+            return None, (*notes, f"Segment {name} holds no ECG and counts as not recorded.")
+        raise
+    return ecg, (*notes, *found)
+
+
+def _refuse_misfit(piece: ECG, frames: int, frame_rate: float, rate: float) -> None:
+    if piece.sampling_frequency != rate or piece.samples != round(frames * rate / frame_rate):
+        raise Undecodable(
+            Reason.AMBIGUOUS, "A segment has another rate or length than the record states."
+        )
+
+
+def _on_one_axis(pieces: Sequence[tuple[int, ECG]], frames: int, record: Any) -> Strip:
+    if not pieces:
+        raise Undecodable(Reason.NO_WAVEFORM, "No segment of the record holds an ECG.")
+    rate = pieces[0][1].sampling_frequency
+    per_frame = round(rate / record.fs)
+    leads = tuple(dict.fromkeys(lead for _, piece in pieces for lead in piece.leads))
+    if len(leads) * frames * per_frame > MAX_SAMPLES:
+        raise Undecodable(Reason.TOO_LARGE, "The record has more samples than any ECG read here.")
+    axis = np.full((len(leads), frames * per_frame), np.nan)
+    for first, piece in pieces:
+        rows = [leads.index(lead) for lead in piece.leads]
+        axis[rows, first * per_frame : first * per_frame + piece.samples] = piece.signal
+    step = MILLIVOLTS["uV"]
+    channels = [Channel(lead, row / step, step) for lead, row in zip(leads, axis, strict=True)]
+    return Strip(channels, rate, record.base_datetime)
 
 
 def _refuse_files(names: set[str], folder: Path) -> None:
@@ -102,8 +220,10 @@ def _refuse_files(names: set[str], folder: Path) -> None:
 
 
 def _refuse_unstated(header: str) -> None:
-    """Refuse a header that leaves its rate or a gain to convention."""
+    """Refuse a header that leaves its rate or a gain to convention, or names segments."""
     lines = [line.split() for line in header.splitlines() if line.strip() and line[0] != "#"]
+    if "/" in lines[0][0]:
+        raise Undecodable(Reason.UNSUPPORTED, "A segment of the record has segments of its own.")
     if len(lines[0]) < 3:  # noqa: PLR2004 - name, signals, rate
         raise Undecodable(Reason.NO_RATE, "The header does not state a sampling frequency.")
     for fields in lines[1 : 1 + int(lines[0][1])]:
@@ -111,26 +231,10 @@ def _refuse_unstated(header: str) -> None:
             raise Undecodable(Reason.NO_SCALE, "The header does not state the gain of a signal.")
 
 
-def _strip(record: Any) -> Strip:
-    """Return the signals as the record states them, NaN for the blank of their format."""
-    stored = np.where(np.isnan(record.dac()), np.nan, record.d_signal)
-    channels = tuple(
-        Channel(name or "", samples, _step(record, column), float(record.baseline[column]))
-        for column, (name, samples) in enumerate(zip(record.sig_name, stored.T, strict=True))
-    )
-    return Strip(channels, float(record.fs), record.base_datetime)
-
-
-def _step(record: Any, column: int) -> float | None:
-    """Return mV per step of a signal, or None where its unit is no voltage."""
-    factor = MILLIVOLTS.get(record.units[column])
-    return factor and factor / record.adc_gain[column]
-
-
 def _checksum_notes(record: Any) -> Iterator[str]:
     """Yield which signals do not have the checksum of their header; 0 stands for unstated."""
     for name, stated, samples in zip(
-        record.sig_name, record.checksum, record.d_signal.T, strict=True
+        record.sig_name, record.checksum, record.e_d_signal, strict=True
     ):
         if stated and (int(samples.sum()) - stated) % 2**16:
             yield f"The checksum of signal {name} does not match; samples may be damaged."

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
+from damage import damaged
 from dicom_objects import TWELVE, synthetic
 from support import shared
 
@@ -185,3 +186,95 @@ def test_every_record_of_the_labelled_databases_reads(folder: str, number: int) 
         assert recording.ecg.sampling_frequency == expected.fs
         signal = recording.ecg.signal[: expected.n_sig]
         assert np.allclose(signal, expected.p_signal.T, atol=1e-5, equal_nan=True)
+
+
+# Several samples in a frame, several segments
+
+
+def test_every_sample_of_a_frame_is_kept(tmp_path: Path) -> None:
+    path = record(tmp_path, names=("V1",))
+    expected = read(path).ecg
+    path = edited(path, "rec.dat 16 ", "rec.dat 16x4 ")
+    path = edited(path, "rec 1 500 2000", "rec 1 125 500")
+    recording = read(path)
+    assert recording.ecg.sampling_frequency == 500
+    assert np.array_equal(recording.ecg.signal, expected.signal)
+
+
+def segments(
+    folder: Path, *, names: Sequence[Sequence[str]] = (("V1", "V2"), ("V2", "V3"))
+) -> Path:
+    """Return the header of a record of variable layout: a segment, a gap and another segment."""
+    for number, leads in enumerate(names, 1):
+        signal = synthetic()[[TWELVE.index(lead) if lead in TWELVE else 0 for lead in leads]].T
+        wfdb.wrsamp(
+            f"multi_{number}", fs=500, units=["mV"] * len(leads), sig_name=list(leads),
+            p_signal=signal, fmt=["16"] * len(leads), adc_gain=[200.0] * len(leads),
+            baseline=[0] * len(leads), write_dir=str(folder),
+        )  # fmt: skip
+    lines = ["multi_layout 3 500 0", *(f"~ 0 200(0)/mV 16 0 0 0 0 V{n}" for n in (1, 2, 3))]
+    (folder / "multi_layout.hea").write_text("\n".join(lines) + "\n")
+    (folder / "multi.hea").write_text(
+        "multi/4 3 500 5000 12:00:00 01/02/2003\nmulti_layout 0\nmulti_1 2000\n~ 1000\n"
+        "multi_2 2000\n# Age: 61\n"
+    )
+    return folder / "multi.hea"
+
+
+def test_segments_are_joined_and_what_is_between_them_was_not_recorded(tmp_path: Path) -> None:
+    recording = read(segments(tmp_path))
+    ecg, lead = recording.ecg, dict(zip(TWELVE, synthetic(), strict=True))
+    gap = np.full(1000, np.nan)
+    none = np.full(2000, np.nan)
+    expected = {
+        "V1": np.concatenate([lead["V1"], gap, none]),
+        "V2": np.concatenate([lead["V2"], gap, lead["V2"]]),
+        "V3": np.concatenate([none, gap, lead["V3"]]),
+    }
+    assert ecg.leads == (Lead.V1, Lead.V2, Lead.V3)
+    for name, row in expected.items():
+        assert np.allclose(ecg[name], row, atol=1e-5, equal_nan=True)
+    assert recording.patient.age == 61
+    assert ecg.start is not None
+    assert ecg.start.isoformat() == "2003-02-01T12:00:00"
+
+
+def test_segments_of_fixed_layout_follow_each_other(tmp_path: Path) -> None:
+    path = segments(tmp_path, names=(("V1", "V2"), ("V1", "V2")))
+    path.write_text("multi/2 2 500 4000\nmulti_1 2000\nmulti_2 2000\n")
+    ecg = read(path).ecg
+    one = read(tmp_path / "multi_1.hea").ecg.signal
+    assert np.array_equal(ecg.signal, np.concatenate([one, one], axis=1))
+
+
+def test_a_segment_without_an_ecg_counts_as_not_recorded(tmp_path: Path) -> None:
+    recording = read(segments(tmp_path, names=(("V1", "V2"), ("RESP", "ABP"))))
+    assert recording.ecg.leads == (Lead.V1, Lead.V2)
+    assert np.isnan(recording.ecg.signal[:, 2000:]).all()
+    assert any("multi_2" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("multi_2 2000", "multi_2 1999", Reason.DAMAGED),
+        ("500 5000", "500 4999", Reason.DAMAGED),
+        ("multi_2 2000", "gone 2000", Reason.UNREADABLE),
+        ("multi_2 2000", "../multi_2 2000", Reason.DAMAGED),
+        ("multi_2 2000", "multi 2000", Reason.UNSUPPORTED),
+        ("3 500 5000", "3 250 5000", Reason.AMBIGUOUS),
+        ("~ 1000", "~ 99999999", Reason.TOO_LARGE),
+    ],
+)
+def test_segments_that_do_not_fit_their_record_are_refused(
+    tmp_path: Path, old: str, new: str, reason: Reason
+) -> None:
+    assert refusal(edited(segments(tmp_path), old, new)) is reason
+
+
+def test_every_damaged_header_of_segments_gives_an_answer_or_a_refusal(tmp_path: Path) -> None:
+    path = segments(tmp_path)
+    for mutant in damaged(path.read_bytes(), 200, seed=1):
+        path.write_bytes(mutant)
+        with suppress(Undecodable):
+            read(path)
