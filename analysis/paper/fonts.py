@@ -14,7 +14,7 @@ from reportlab.pdfbase.ttfonts import TTFontFace
 
 from analysis.paper.lettering import face
 
-_MOST_PAGES: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("°·µ–—…−□▲▼")
+_MOST_PAGES: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("°·µ′–—…−□▲▼")
 _SYMBOLIC: Final = 4
 _BLOCK: Final = 100
 """The most entries of a bfchar block (Adobe Technical Note 5411)."""

@@ -1,9 +1,10 @@
 """The letters of the page: which can be printed, how wide they are, where a line breaks."""
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from functools import cache
-from itertools import islice, repeat
+from itertools import accumulate, islice, repeat
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,9 @@ from analysis.paper.page import MM_PER_INCH, POINTS_PER_INCH
 
 REPLACEMENT: Final = "□"
 """Stands for a character that the page cannot print, and is explained on it."""
+
+_PLAIN: Final = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("°·µ²′–—…−≥≤")
+"""What the font is known to have."""
 
 _FILES = Path(__file__).parents[1] / "fonts"
 _LONGEST = 600
@@ -53,7 +57,7 @@ def printable(text: str) -> str:
     is no character at all becomes :data:`REPLACEMENT`.
     """
     line = " ".join(text.replace("\0", " ").split())[:_LONGEST]
-    if line.isascii() and line.isprintable():
+    if _PLAIN.issuperset(line):
         return line
     return "".join(map(_glyph, unicodedata.normalize("NFC", line)))
 
@@ -91,13 +95,8 @@ def _lines(text: str, room: float, size: float, *, bold: bool) -> Iterator[str]:
 
 
 def _fitting(text: str, room: float, size: float, *, bold: bool) -> int:
-    if width(text, size, bold=bold) <= room:
-        return len(text)
-    low, high = 1, len(text)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if width(text[:middle], size, bold=bold) <= room:
-            low = middle
-        else:
-            high = middle
-    return low
+    """Return how many characters fit, at least one."""
+    default = face(bold=bold).defaultWidth
+    units = room / (size * (MM_PER_INCH / POINTS_PER_INCH / _UNITS_PER_EM))
+    ends = list(accumulate(map(_widths(bold=bold).get, text, repeat(default))))
+    return max(1, bisect_right(ends, units))

@@ -5,7 +5,7 @@ cannot differ in what they say. x runs to the right and y downwards from the top
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -96,11 +96,17 @@ class Trace:
         ``(points,)``: where the pen is set down anew; the first is always True.
     width
         Of the pen, in mm.
+    colour
+        Of the pen.
     """
 
     points: Points
     starts: npt.NDArray[np.bool_]
     width: float = 0.25
+    colour: str = INK
+
+
+Item: TypeAlias = Rect | Line | Trace | Text
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""The page as PDF (ISO 32000-1): always the same few objects around four streams.
+"""The pages as PDF (ISO 32000-1): always the same few objects, and four streams for each page.
 
 A general document writer takes twice as long for them as the rest of the page takes; what is left
 to a library are the fonts (:mod:`analysis.paper.fonts`).
@@ -19,7 +19,6 @@ from analysis.paper.lettering import width
 from analysis.paper.page import (
     GRID_COARSE,
     GRID_FINE,
-    INK,
     MM_PER_INCH,
     POINTS_PER_INCH,
     UNIT,
@@ -40,37 +39,51 @@ _UP: Final = 2
 """The PNG filter that stores the difference from the row above."""
 
 _CATALOG = b"<</Type/Catalog/Pages 2 0 R/ViewerPreferences<</PrintScaling/None>>>>"
-_PAGES = b"<</Type/Pages/Count 1/Kids[3 0 R]>>"
+_PAGES = b"<</Type/Pages/Count %d/Kids[%s]>>"
 _PAGE = (
-    b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 %.4f %.4f]/Contents[5 0 R 6 0 R 7 0 R 8 0 R]"
-    b"/Resources<</Font<</F0 9 0 R/F1 14 0 R>>>>>>"
+    b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 %.4f %.4f]/Contents[%d 0 R %d 0 R %d 0 R %d 0 R]"
+    b"/Resources<</Font<</F0 4 0 R/F1 9 0 R>>>>>>"
 )
 _INFO = b"<</Title %s/Subject %s/Author %s/Creator %s>>"
-_BOOK, _BOLD = 9, 14
+_BOOK, _BOLD, _FIRST = 4, 9, 14
+"""Numbers of the fonts, and of the first page; each page has five objects."""
 
 
-def write(page: Page) -> bytes:
-    """Return the page as a PDF of one sheet; the same page gives the same bytes."""
-    about = (page.title, "Electrocardiogram, 25 mm/s, 10 mm/mV", "Sinusnode", "Sinusnode")
-    book, bold = _font(page, _BOOK, bold=False), _font(page, _BOLD, bold=True)
+def write(*pages: Page) -> bytes:
+    """Return the pages as a PDF; the same pages give the same bytes."""
+    about = (pages[0].title, "Electrocardiogram, 25 mm/s, 10 mm/mV", "Sinusnode", "Sinusnode")
+    book, bold = _font(pages, _BOOK, bold=False), _font(pages, _BOLD, bold=True)
+    numbers = range(_FIRST, _FIRST + 5 * len(pages), 5)
     return _file(
         (
             _CATALOG,
-            _PAGES,
-            _PAGE % (page.width * _MM, page.height * _MM),
+            _PAGES % (len(pages), b" ".join(b"%d 0 R" % number for number in numbers)),
             _INFO % tuple(map(_string, about)),
-            _grid(page.grid, page.height),
-            _figures(page),
-            _traces(page),
-            _texts(page, book, bold),
             *book.objects,
             *bold.objects,
+            *(
+                part
+                for number, page in zip(numbers, pages, strict=True)
+                for part in _page(page, number, book, bold)
+            ),
         )
     )
 
 
+def _page(page: Page, number: int, book: Font, bold: Font) -> tuple[bytes, ...]:
+    """Return the page under this number, and its contents under those that follow."""
+    sides = (page.width * _MM, page.height * _MM)
+    return (
+        _PAGE % (*sides, *range(number + 1, number + 5)),
+        _grid(page.grid, page.height),
+        _figures(page),
+        _traces(page),
+        _texts(page, book, bold),
+    )
+
+
 def _file(objects: Iterable[bytes]) -> bytes:
-    """Return a file of these objects, numbered from 1: catalog first, information fourth."""
+    """Return a file of these objects, numbered from 1: catalog first, information third."""
     parts = [b"%PDF-1.6\n%\xe2\xe3\xcf\xd3\n"]
     parts += [b"%d 0 obj\n%s\nendobj\n" % numbered for numbered in enumerate(objects, 1)]
     *offsets, end = accumulate(map(len, parts))
@@ -80,7 +93,7 @@ def _file(objects: Iterable[bytes]) -> bytes:
         (
             *parts,
             b"xref\n0 %d\n0000000000 65535 f \n%s" % (size, table),
-            b"trailer\n<</Size %d/Root 1 0 R/Info 4 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (size, end),
+            b"trailer\n<</Size %d/Root 1 0 R/Info 3 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (size, end),
         )
     )
 
@@ -133,7 +146,7 @@ def _traces(page: Page) -> bytes:
     Neighbouring points differ in few digits: so the stream is deflated faster, to two thirds of
     its size (PNG prediction, ISO 32000-1, 7.4.4.4).
     """
-    head = b"q\n%s%s RG 1 J 1 j\n" % (_in_units(page.height), _rgb(INK))
+    head = b"q\n%s1 J 1 j\n" % _in_units(page.height)
     content = b"".join([_padded(head), *map(_trace, page.traces), _padded(b"Q\n")])
     rows = np.frombuffer(content, np.uint8).reshape(-1, _ROW)
     entries = b"/DecodeParms<</Predictor 12/Columns %d>>" % _ROW
@@ -150,7 +163,8 @@ def _differences(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _trace(trace: Trace) -> bytes:
     path = np.hstack([decimals(trace.points), _PEN.take(trace.starts, axis=0)])
-    return _padded(b"%d w\n" % round(trace.width * UNIT)) + path.tobytes() + _padded(b"S\n")
+    pen = b"%s RG %d w\n" % (_rgb(trace.colour), round(trace.width * UNIT))
+    return _padded(pen) + path.tobytes() + _padded(b"S\n")
 
 
 def _padded(operator: bytes) -> bytes:
@@ -158,9 +172,9 @@ def _padded(operator: bytes) -> bytes:
     return operator.ljust(-(-len(operator) // _ROW) * _ROW)
 
 
-def _font(page: Page, number: int, *, bold: bool) -> Font:
-    characters = {sign for text in page.texts if text.bold is bold for sign in text.text}
-    return embedded(characters, number, bold=bold)
+def _font(pages: Iterable[Page], number: int, *, bold: bool) -> Font:
+    lines = (text.text for page in pages for text in page.texts if text.bold is bold)
+    return embedded({*"".join(lines)}, number, bold=bold)
 
 
 def _texts(page: Page, *fonts: Font) -> bytes:

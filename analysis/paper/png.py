@@ -10,7 +10,6 @@ from analysis.paper.lettering import font_file
 from analysis.paper.page import (
     GRID_COARSE,
     GRID_FINE,
-    INK,
     MM_PER_INCH,
     POINTS_PER_INCH,
     UNIT,
@@ -34,7 +33,8 @@ def write(page: Page, dpi: int) -> bytes:
     for line in page.lines:
         ends = [end * scale for end in (line.x0, line.y0, line.x1, line.y1)]
         draw.line(ends, fill=line.colour, width=max(1, round(line.width * scale)))
-    image.paste(INK, mask=_ink(page, scale))
+    for colour in dict.fromkeys(trace.colour for trace in page.traces):
+        image.paste(colour, mask=_ink(page, scale, colour))
     for text in page.texts:
         _write_text(draw, text, dpi)
     buffer = BytesIO()
@@ -56,13 +56,14 @@ def _paper(grid: Grid, width: float, height: float, scale: float) -> Image.Image
     return image
 
 
-def _ink(page: Page, scale: float) -> Image.Image:
-    """Return how much ink the traces leave on each pixel."""
+def _ink(page: Page, scale: float, colour: str) -> Image.Image:
+    """Return how much ink the traces of a colour leave on each pixel."""
     width, height = round(page.width * scale), round(page.height * scale)
     mask = Image.new("L", (width * _FINER, height * _FINER))
     draw = ImageDraw.Draw(mask)
     for trace in page.traces:
-        _stroke(draw, trace, scale * _FINER)
+        if trace.colour == colour:
+            _stroke(draw, trace, scale * _FINER)
     return mask.reduce(_FINER)
 
 

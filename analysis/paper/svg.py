@@ -38,7 +38,7 @@ def write(page: Page) -> bytes:
         _grid(page.grid),
         *map(_rect, page.rects),
         *map(_line, page.lines),
-        '<g id="traces" fill="none" stroke="#000" stroke-linecap="round" stroke-linejoin="round">',
+        '<g id="traces" fill="none" stroke-linecap="round" stroke-linejoin="round">',
         *map(_trace, page.traces),
         "</g>",
         *map(_text, page.texts),
@@ -69,7 +69,8 @@ def _line(line: Line) -> str:
 
 def _trace(trace: Trace) -> str:
     path = np.hstack([_PEN.take(trace.starts, axis=0), decimals(trace.points)])
-    return f'<path stroke-width="{trace.width * UNIT:g}" d="{path.tobytes().decode()}"/>'
+    pen = f'stroke="{trace.colour}" stroke-width="{trace.width * UNIT:g}"'
+    return f'<path {pen} d="{path.tobytes().decode()}"/>'
 
 
 def _text(text: Text) -> str:

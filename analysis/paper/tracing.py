@@ -32,6 +32,8 @@ PULSE_WIDTH: Final = 10
 WIDTH: Final = PULSE_WIDTH + round(SECONDS * SPEED)
 HEIGHT: Final = 140
 _TALLEST_ROW = 35
+_COLUMN: Final = 0.05 / SPEED
+"""Seconds that are 0.05 mm wide."""
 _ROWS_OF_STRIPS = 4
 _CUT_ABOVE, _CUT_BELOW = "▲", "▼"
 _ABOVE_AND_BELOW = (4 / 7, 3 / 7)
@@ -164,7 +166,7 @@ def arrange(ecg: ECG, quality: Quality) -> list[tuple[Strip, ...]]:
         tuple(_cell(ecg, lead, column * seconds, seconds) for column, lead in enumerate(row))
         for row in table
     ]
-    return [*rows, (_rhythm_strip(ecg, quality),)]
+    return [*rows, (rhythm_strip(ecg, quality),)]
 
 
 def _full_strips(ecg: ECG, leads: Sequence[Lead]) -> list[tuple[Strip, ...]]:
@@ -192,13 +194,13 @@ def _cell(ecg: ECG, lead: Lead, due: float, seconds: float) -> Strip:
     start = due
     if ecg.duration < SECONDS - _COLUMN_MISMATCH:
         start = min(due, max(0.0, ecg.duration - seconds))
-    if not np.isfinite(_samples(ecg, lead, start, seconds)).any() and lead in ecg:
+    if not np.isfinite(samples_of(ecg, lead, start, seconds)).any() and lead in ecg:
         recorded = np.isfinite(ecg[lead])
         start = float(recorded.argmax() / ecg.sampling_frequency) if recorded.any() else start
     return Strip(lead, start, seconds, _named(lead, start, due))
 
 
-def _samples(ecg: ECG, lead: Lead, start: float, seconds: float) -> Signal:
+def samples_of(ecg: ECG, lead: Lead, start: float, seconds: float) -> Signal:
     """Return the samples of a lead in a span of time, none where there is no such lead."""
     recorded = ecg[lead] if lead in ecg else ecg.signal[:0].ravel()
     first = round(start * ecg.sampling_frequency)
@@ -212,12 +214,13 @@ def _named(lead: Lead, start: float, due: float) -> str:
 def rhythm_lead(ecg: ECG, quality: Quality) -> Lead:
     """Return the lead of the rhythm strip: II, else the first usable of the usual ones."""
     choice = [lead for lead in (*_RHYTHM_CHOICE, *ecg.leads) if lead in ecg]
-    recorded = [lead for lead in choice if np.isfinite(ecg[lead]).any()]
-    usable = [lead for lead in recorded if set(quality.leads.get(lead, ())) <= _HARMLESS]
-    return (usable or recorded or choice)[0]
+    usable = (lead for lead in choice if set(quality.leads.get(lead, ())) <= _HARMLESS)
+    ordered = (*usable, *choice)
+    return next((lead for lead in ordered if np.isfinite(ecg[lead]).any()), choice[0])
 
 
-def _rhythm_strip(ecg: ECG, quality: Quality) -> Strip:
+def rhythm_strip(ecg: ECG, quality: Quality) -> Strip:
+    """Return the strip at the foot of the page; its label says where II cannot serve."""
     lead = rhythm_lead(ecg, quality)
     strip = _cell(ecg, lead, 0.0, SECONDS)
     if lead is Lead.II:
@@ -248,12 +251,12 @@ def calibration_pulse(row: Row) -> Trace:
 
 def _curve(ecg: ECG, strip: Strip) -> Curve:
     rate = ecg.sampling_frequency
-    mv = _samples(ecg, strip.lead, strip.start, strip.seconds).astype(np.float64)
+    mv = samples_of(ecg, strip.lead, strip.start, strip.seconds).astype(np.float64)
     index, starts = pen_strokes(mv, rate)
-    return Curve(index / rate * SPEED, GAIN * (mv[index] - _median(mv)), starts)
+    return Curve(index / rate * SPEED, GAIN * (mv[index] - level(mv)), starts)
 
 
-def _median(mv: Float) -> float:
+def level(mv: Float) -> float:
     """Return the median of the finite samples, 0 where there are none; faster than NumPy's."""
     ascending = np.sort(mv[np.isfinite(mv)])
     size = ascending.size
@@ -277,12 +280,15 @@ def _cut_marks(curve: Curve, x: float, row: Row) -> Iterator[Text]:
             yield Text(x + float(cut[cut // 5 == cell].mean()) - 0.6, y, mark, 5)
 
 
-def pen_strokes(mv: Float, rate: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+def pen_strokes(
+    mv: Float, rate: float, column: float = _COLUMN
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
     """Return which samples are drawn, in order, and where the pen is set down anew.
 
-    NaN lifts the pen. A sample between two gaps appears twice, so that it leaves a dot.
+    NaN lifts the pen. A sample between two gaps appears twice, so that it leaves a dot. Of each
+    ``column`` of so many seconds both extremes are drawn.
     """
-    index = np.flatnonzero(_drawn(mv, rate))
+    index = np.flatnonzero(_drawn(mv, math.floor(column * rate)))
     finite = np.isfinite(mv[index])
     if finite.all():
         return index, np.arange(index.size) == 0
@@ -295,9 +301,8 @@ def pen_strokes(mv: Float, rate: float) -> tuple[npt.NDArray[np.intp], npt.NDArr
     return index, starts
 
 
-def _drawn(mv: Float, rate: float) -> npt.NDArray[np.bool_]:
-    """Return a mask of what a 0.05 mm wide column needs: both extremes, and the edges of gaps."""
-    size = math.floor(0.05 / SPEED * rate)
+def _drawn(mv: Float, size: int) -> npt.NDArray[np.bool_]:
+    """Return a mask of what columns of ``size`` samples need: extremes, and the edges of gaps."""
     if size <= 2:  # noqa: PLR2004 - two samples are their own extremes
         return np.ones(len(mv), dtype=np.bool_)
     finite = np.isfinite(mv)

@@ -25,7 +25,16 @@ _OVERALL = {
     Overall.NO_LISTED_FINDING: "No listed finding above its threshold",
 }
 _SEX = {Sex.MALE: "male", Sex.FEMALE: "female", Sex.OTHER: "sex other"}
-_UNITS = {"{H.B.}/min": " /min", "deg": "°"}
+_UNITS = {"{H.B.}/min": " /min", "deg": "°", "1": "", "mV.ms": " mV·ms"}
+_DECIMALS = {"mV": 2, "1": 3}
+_MEASUREMENTS = {
+    "rr_interval": "RR interval", "pr_interval": "PR interval", "qrs_duration": "QRS duration",
+    "qt_interval": "QT interval", "jt_interval": "JT interval", "qt_dispersion": "QT dispersion",
+    "qtc_bazett": "QTc Bazett", "qtc_fridericia": "QTc Fridericia",
+    "qtc_framingham": "QTc Framingham", "qtc_hodges": "QTc Hodges", "qrs_axis": "QRS axis",
+    "rr_variability": "RMSSD / mean RR", "sokolow_lyon": "Sokolow-Lyon", "sdnn": "SDNN",
+    "rmssd": "RMSSD", "pnn50": "pNN50",
+}  # fmt: skip
 
 
 def person_name(name: str | None) -> str:
@@ -91,30 +100,37 @@ def filters(acquisition: Acquisition) -> str:
     return band if notch is None else f"{band}   notch {notch:g} Hz"
 
 
+def measurement_name(name: str) -> str:
+    """Return the short name of a global measurement: "PR interval"."""
+    return _MEASUREMENTS.get(name) or name.replace("_", " ").capitalize()
+
+
 def measurement_lines(meas: Measurements) -> Iterator[tuple[str, str, str]]:
     """Yield label, value and remark of each line; a missing value has its reason as remark."""
-    yield "Heart rate", *_value(meas.heart_rate)
-    yield "PR interval", *_value(meas.pr_interval)
-    yield "QRS duration", *_value(meas.qrs_duration)
-    yield "QT interval", *_value(meas.qt_interval)
-    value, reason = _value(meas.qtc_fridericia)
-    yield "QTc", value, reason or "Fridericia"
+    yield "Heart rate", *value(meas.heart_rate)
+    yield "PR interval", *value(meas.pr_interval)
+    yield "QRS duration", *value(meas.qrs_duration)
+    yield "QT interval", *value(meas.qt_interval)
+    qtc, why = value(meas.qtc_fridericia)
+    yield "QTc", qtc, why or "Fridericia"
     axes = (meas.p_axis, meas.qrs_axis, meas.t_axis)
     reasons = dict.fromkeys(axis.reason for axis in axes if axis.reason)
-    yield "P / QRS / T axis", " / ".join(_value(axis)[0] for axis in axes), "; ".join(reasons)
+    yield "P / QRS / T axis", " / ".join(value(axis)[0] for axis in axes), "; ".join(reasons)
 
 
-def _value(quantity: Quantity) -> tuple[str, str]:
+def value(quantity: Quantity) -> tuple[str, str]:
+    """Return a value with its unit, or a dash and the reason why there is none."""
     if quantity.value is None:
         return NOTHING, quantity.reason or ""
     unit = _UNITS.get(quantity.unit, f" {quantity.unit}")
-    return f"{quantity.value:z.0f}{unit}".replace("-", "−"), ""
+    number = f"{quantity.value:z.{_DECIMALS.get(quantity.unit, 0)}f}"
+    return number.replace("-", "−") + unit, ""
 
 
 def overall(result: Result) -> str:
     """Return the headline: the overall finding, or why there is none."""
     if not is_diagnostic(result):
-        return f"Non-diagnostic ECG: {', '.join(_words(why) for why in _reasons(result.quality))}"
+        return f"Non-diagnostic ECG: {', '.join(reason(why) for why in _reasons(result.quality))}"
     return _OVERALL[result.overall]
 
 
@@ -135,7 +151,7 @@ def quality(quality: Quality) -> str:
 
 def _remark(why: QualityReason, quality: Quality) -> str:
     leads = [lead for lead in Lead if why in quality.leads.get(lead, ())]
-    return f"{_words(why)} ({' '.join(leads)})" if leads else _words(why)
+    return f"{reason(why)} ({' '.join(leads)})" if leads else reason(why)
 
 
 def _reasons(quality: Quality) -> list[QualityReason]:
@@ -143,7 +159,8 @@ def _reasons(quality: Quality) -> list[QualityReason]:
     return list(dict.fromkeys((*quality.reasons, *of_leads)))
 
 
-def _words(why: QualityReason) -> str:
+def reason(why: QualityReason) -> str:
+    """Return a reason as it is spoken: "no QRS"."""
     return why.replace("-", " ").replace("qrs", "QRS")
 
 

@@ -18,15 +18,19 @@ from dicom_node.report.objects import (
     UNREADABLE,
     Device,
     Inputs,
+    NoComparison,
+    Previous,
     Qualification,
     ReportOptions,
     ResultObject,
     Role,
     Unreportable,
+    comparable,
     is_own,
 )
 from dicom_node.report.part10 import encode
 from dicom_node.report.pdf import encapsulated_pdf
+from dicom_node.report.shell import acquired_at
 from dicom_node.report.sr import ecg_report
 from dicom_node.report.templates import check
 from dicom_node.report.uids import device_uid
@@ -34,13 +38,17 @@ from dicom_node.report.uids import device_uid
 __all__ = [
     "SAFETY_SENTENCE",
     "Device",
+    "NoComparison",
+    "Previous",
     "Qualification",
     "ReportOptions",
     "ResultObject",
     "Role",
     "Unreportable",
+    "acquired_at",
     "build",
     "check",
+    "comparable",
     "device_uid",
     "is_own",
 ]
@@ -60,6 +68,7 @@ def build(
     device: Device,
     options: ReportOptions,
     page: bytes,
+    previous: Previous | NoComparison = NoComparison.NOT_ASKED,
 ) -> tuple[ResultObject, ...]:
     """Return the objects that `options` asks for, each a complete and checked DICOM file.
 
@@ -77,6 +86,8 @@ def build(
         From the ledger, with its time zone: the only time used for dates of our own.
     page
         The report as a PDF.
+    previous
+        The patient's previous ECG, or why the report compares with none.
 
     Raises
     ------
@@ -93,6 +104,7 @@ def build(
         device=device,
         options=options,
         page=page,
+        previous=previous,
     )
     try:
         written = [(role, _WRITERS[role](inputs)) for role in options.roles]

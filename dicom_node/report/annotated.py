@@ -5,7 +5,7 @@ with a median beat has more. The rhythm stands first, because viewers draw only 
 Samples, scales and the cart's own annotations are what the source holds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,7 +16,6 @@ from pydicom.dataset import Dataset
 
 from analysis.codes import LEAD_CODES
 from analysis.ecg import ECG, Code, Lead
-from analysis.result import Result
 from dicom_node.report import concepts as c
 from dicom_node.report.draft import (
     Attributes,
@@ -26,24 +25,15 @@ from dicom_node.report.draft import (
     first_code,
     value_of,
 )
-from dicom_node.report.objects import (
-    SAFETY_SENTENCE,
-    UNREADABLE,
-    Inputs,
-    Role,
-    headline,
-    models_line,
-    spoken,
-)
+from dicom_node.report.marks import MARKED_BEATS, Place, annotations
+from dicom_node.report.objects import UNREADABLE, Inputs, Role
 from dicom_node.report.shell import (
     acquired_at,
-    ascii_text,
     identity,
     placement,
     public_copy,
     reference,
 )
-from dicom_node.report.sr import is_reported
 from dicom_node.report.waveforms import (
     AMBULATORY,
     GENERAL,
@@ -55,28 +45,24 @@ from dicom_node.report.waveforms import (
     iod_faults,
 )
 
+__all__ = ["DESCRIPTION", "MARKED_BEATS", "annotated_ecg", "sop_class_for"]
+
 DESCRIPTION: Final = "Copy with AI annotations, not the original ECG"
-MARKED_BEATS: Final = 500
-"""Beats that are marked at most; a Holter has a hundred thousand."""
 
 _ECG_CLASSES = frozenset({TWELVE_LEAD, GENERAL, AMBULATORY, GENERAL_32})
-_TEXT_LIMIT = 1024
 _CODE_KEYWORDS = (
     "CodingSchemeDesignator",
     "CodeValue",
     "CodeMeaning",
     "CodingSchemeVersion",
 )
+_SIZES = ("NumberOfWaveformChannels", "NumberOfWaveformSamples")
+"""As they came, but as numbers: every annotation is held against them."""
 _SKEWS = ("ChannelTimeSkew", "ChannelSampleSkew")
 _SCALE_DEFAULTS = {"ChannelSensitivityCorrectionFactor": "1", "ChannelBaseline": "0"}
 _BROKEN_BY_COPYING = (0x4FFE0001, 0xFFFAFFFA, 0xFFFCFFFC)
 """MAC parameters, digital signatures and trailing padding: of the original bytes."""
 _SCPECG_LEAD = "5.6.3-9-"
-_SEGMENTS = (
-    (c.P_WAVE, "p_onset", "p_offset"),
-    (c.QRS_COMPLEX, "qrs_onset", "qrs_offset"),
-    (c.T_WAVE, "t_onset", "t_offset"),
-)
 
 
 def annotated_ecg(inputs: Inputs) -> Draft | None:
@@ -176,7 +162,8 @@ def _group(source: Dataset, *, little_endian: bool) -> Draft:
     ]
     words = ("WaveformData", "WaveformPaddingValue")
     brought = _with_words(source, words, bits, little_endian=little_endian)
-    return Draft(brought, {"ChannelDefinitionSequence": channels})
+    sizes = {word: int(source[word].value) for word in _SIZES if source.get(word)}
+    return Draft(brought, sizes | {"ChannelDefinitionSequence": channels})
 
 
 def _channel(source: Dataset, bits: int, *, little_endian: bool) -> Draft:
@@ -250,17 +237,29 @@ _LEADS = {code.value: lead for lead, code in LEAD_CODES.items()}
 def _annotations(
     brought: Dataset, groups: Sequence[Draft], inputs: Inputs, order: list[int]
 ) -> list[AttributeSet]:
+    """Return the valid annotations of the source as they came, and ours behind them."""
     vendor = [_renumbered(i, order) for i in brought.get("WaveformAnnotationSequence") or ()]
     kept = [item for item in vendor if _is_valid(item, groups)]
-    number = max((int(i.get("AnnotationGroupNumber") or 0) for i in kept), default=0) + 1
-    result = inputs.result
-    ours: list[AttributeSet] = [
-        *_texts(result, len(vendor) - len(kept), number),
-        *_concepts(result, number),
-    ]
-    if _holds(groups[0], result.recording.ecg):
-        ours.extend(_beats(result, number + 1))
-    return [*kept, *ours]
+    ecg = inputs.result.recording.ecg
+    place = Place(
+        channels=_lead_channels(groups),
+        samples=ecg.samples if _holds(groups[0], ecg) else None,
+        taken=frozenset(int(item.get("AnnotationGroupNumber") or 0) for item in kept),
+        left_out=len(vendor) - len(kept),
+    )
+    return [*kept, *annotations(inputs.result, place)]
+
+
+def _lead_channels(groups: Sequence[Draft]) -> dict[Lead, tuple[int, int]]:
+    """Return where each lead first stands: multiplex group and channel, from 1."""
+    found: dict[Lead, tuple[int, int]] = {}
+    for group, held in enumerate(groups, 1):
+        for number, channel in enumerate(held.get("ChannelDefinitionSequence"), 1):
+            code = first_code(channel.get("ChannelSourceSequence"))
+            lead = _LEADS.get(code.value) if code and code.scheme == "MDC" else None
+            if lead is not None:
+                found.setdefault(lead, (group, number))
+    return found
 
 
 def _is_valid(item: Dataset, groups: Sequence[AttributeSet]) -> bool:
@@ -284,55 +283,3 @@ def _renumbered(source: Dataset, order: list[int]) -> Dataset:
     item = public_copy(source)
     item.ReferencedWaveformChannels = pairs
     return item
-
-
-def _texts(result: Result, left_out: int, number: int) -> Iterator[Attributes]:
-    lines = [*headline(result), *result.not_assessed, models_line(result), SAFETY_SENTENCE]
-    if left_out:
-        lines.append(f"{left_out} annotations of the source are not valid and are left out.")
-    if len(result.measurements.r_peaks) > MARKED_BEATS:
-        lines.append(f"Only the first {MARKED_BEATS} beats are marked.")
-    for line in lines:
-        text = f"AI: {ascii_text(line, _TEXT_LIMIT - 4)}"
-        yield _item(number, UnformattedTextValue=text)
-
-
-def _concepts(result: Result, number: int) -> Iterator[Attributes]:
-    for statement in spoken(result):
-        yield _item(
-            number, ConceptNameCodeSequence=c.ECG_FINDING, ConceptCodeSequence=statement.code
-        )
-    for name, quantity in result.measurements.quantities():
-        if name in c.MARKS and is_reported(name, quantity):
-            yield _item(
-                number,
-                ConceptNameCodeSequence=c.MARKS[name],
-                NumericValue=f"{quantity.value:.1f}",
-                MeasurementUnitsCodeSequence=c.UNITS[quantity.unit],
-            )
-
-
-def _beats(result: Result, number: int) -> Iterator[Attributes]:
-    """Yield the R peak and the waves of each beat; one annotation group per beat."""
-    measurements, samples = result.measurements, result.recording.ecg.samples
-    waves = measurements.fiducials.get("global", {})
-    for row, peak in enumerate(measurements.r_peaks[:MARKED_BEATS]):
-        marks: list[tuple[Code, str, tuple[float, ...]]] = [(c.R_WAVE, "POINT", (peak,))]
-        marks += [
-            (wave, "SEGMENT", (waves[begin][row], waves[end][row]))
-            for wave, begin, end in _SEGMENTS
-            if begin in waves and end in waves
-        ]
-        for concept, kind, where in marks:
-            if all(0 <= sample <= samples - 1 for sample in where):
-                yield _item(
-                    number + row,
-                    ConceptNameCodeSequence=concept,
-                    TemporalRangeType=kind,
-                    ReferencedSamplePositions=[round(float(sample)) + 1 for sample in where],
-                )
-
-
-def _item(number: int, **values: Any) -> Attributes:
-    """Return an annotation of all channels of the rhythm, in this annotation group."""
-    return {"ReferencedWaveformChannels": (1, 0), "AnnotationGroupNumber": number} | values

@@ -1,5 +1,7 @@
 """What goes into a report and what comes out of it."""
 
+import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 
 from analysis.ecg import Code
-from analysis.result import Overall, Result, Statement
+from analysis.result import Overall, Quantity, Result, Statement
+from dicom_node.report.concepts import CHANGES, MEASUREMENT_UNITS
 from dicom_node.report.uids import Level, object_uid
 
 PRODUCT: Final = "Sinusnode"
@@ -51,6 +54,9 @@ class Role(StrEnum):
     SR = "sr"
     PDF = "pdf"
     ECG = "ecg"
+    SC = "sc"
+    TID1500 = "tid1500"
+    ANNOTATION = "annotation"
 
 
 class Qualification(StrEnum):
@@ -83,7 +89,7 @@ class ReportOptions:
 
     roles: tuple[Role, ...] = (Role.SR, Role.PDF, Role.ECG)
     series_numbers: Mapping[Role, int] = field(
-        default_factory=lambda: MappingProxyType({Role.SR: 901, Role.PDF: 902, Role.ECG: 903})
+        default_factory=lambda: MappingProxyType(dict(zip(Role, range(901, 907), strict=True)))
     )
     qualification: Qualification = Qualification.RESEARCH
     language: Code = _ENGLISH
@@ -104,6 +110,31 @@ class ResultObject:
     """What :func:`check` found in it, before it was encoded; only a faultless one may be sent."""
 
 
+class NoComparison(StrEnum):
+    """Why an ECG is not compared with an earlier one."""
+
+    NOT_ASKED = "not-asked"
+    NONE = "none-in-ledger"
+    CONFLICT = "identity-conflict"
+    NOT_MEASURED = "not-measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previous:
+    """The patient's previous ECG, as far as a report compares with it."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    acquired_at: str
+    """DT, as its source says it."""
+    measurements: Mapping[str, float]
+    """By name, of those that :func:`comparable` gives, in the units of the report."""
+    same_algorithm: bool = True
+    """Whether it was measured by the revision that measured the present one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inputs:
     """Everything an object is made from; nothing else may enter it."""
@@ -116,6 +147,7 @@ class Inputs:
     device: Device
     options: ReportOptions
     page: bytes
+    previous: Previous | NoComparison = NoComparison.NOT_ASKED
 
     def __post_init__(self) -> None:
         if self.received_at.tzinfo is None:
@@ -136,6 +168,17 @@ class Inputs:
         """The ledger's time of receipt, in the local time of the study."""
         return self.received_at.astimezone(timezone(self._utc_offset()))
 
+    def local(self, moment: str) -> str:
+        """Return a DT in the local time of the study, where its suffix says no more than that.
+
+        Without a suffix it is local time (PS3.5 §6.2), which (0008,0201) states for the object.
+        DCMTK up to 3.6.7 refuses the suffix +0000.
+        """
+        digits, suffix = _SUFFIX.fullmatch(moment).groups()  # type: ignore[union-attr]  # matches all
+        if not suffix or _parse_offset(suffix) == self._utc_offset():
+            return digits
+        return moment if _parse_offset(suffix) else _shifted(digits, self._utc_offset())
+
     def _utc_offset(self) -> timedelta:
         text = str(self.source.get("TimezoneOffsetFromUTC") or "")
         if not text:
@@ -146,6 +189,17 @@ class Inputs:
             raise Unreportable(
                 "The source's Timezone Offset From UTC (0008,0201) is not of the form &ZZXX."
             ) from None
+
+
+_SUFFIX: Final = re.compile(r"([^+-]*)([+-]\d{4})?")
+
+
+def _shifted(digits: str, offset: timedelta) -> str:
+    """Return a DT later by an offset, to the hour at least."""
+    whole, point, fraction = digits.partition(".")
+    known = max(len(whole), len("YYYYMMDDHH"))
+    moment = datetime.strptime(whole.ljust(14, "0"), "%Y%m%d%H%M%S") + offset  # noqa: DTZ007 - local
+    return f"{moment:%Y%m%d%H%M%S}"[:known] + point + fraction
 
 
 def _parse_offset(text: str) -> timedelta:
@@ -164,6 +218,28 @@ def spoken(result: Result) -> tuple[Statement, ...]:
         return ()
     normal = result.overall is Overall.NORMAL
     return tuple(item for item in result.statements if item.key != "normal" or normal)
+
+
+def is_reported(name: str, quantity: Quantity) -> bool:
+    """Return whether the measurement has a code, the unit of that code and a finite value."""
+    return (
+        quantity.unit == MEASUREMENT_UNITS.get(name)
+        and quantity.value is not None
+        and math.isfinite(quantity.value)
+    )
+
+
+def comparable(result: Result) -> dict[str, float]:
+    """Return the measurements that a later ECG may be compared with; none of a poor ECG."""
+    if result.overall is Overall.NON_DIAGNOSTIC:
+        return {}
+    quantities = dict(result.measurements.quantities())
+    measured = ((name, quantities[name]) for name in CHANGES)
+    return {
+        name: quantity.value
+        for name, quantity in measured
+        if is_reported(name, quantity) and quantity.value is not None
+    }
 
 
 def headline(result: Result) -> tuple[str, ...]:

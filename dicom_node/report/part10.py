@@ -20,7 +20,7 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from analysis.ecg import Code
 from dicom_node.report.concepts import coded
-from dicom_node.report.draft import Attributes, AttributeSet, Draft, attribute
+from dicom_node.report.draft import AttributeSet, Draft, attribute
 from dicom_node.report.objects import PRODUCT, UNREADABLE, Unreportable
 from dicom_node.report.uids import IMPLEMENTATION_CLASS_UID
 
@@ -77,19 +77,23 @@ def data_set(file: bytes) -> bytes:
 
 def _item(item: AttributeSet, charset: Charset) -> bytes:
     """Return the elements in the order of their tags."""
+    if isinstance(item, dict):
+        slots = _slots(tuple(item))
+        return b"".join([_encoded(tag, vr, item[word], charset) for tag, vr, word in slots])
     if isinstance(item, Dataset):
         elements = _brought(item, {}, charset)
-    elif isinstance(item, Draft):
-        ours = _ours(item.ours, charset)
-        elements = ours | _brought(item.brought, ours, charset)
     else:
-        elements = _ours(item, charset)
+        slots = _slots(tuple(item.ours))
+        ours = {tag: _encoded(tag, vr, item.ours[word], charset) for tag, vr, word in slots}
+        elements = ours | _brought(item.brought, ours, charset)
     return b"".join([elements[tag] for tag in sorted(elements)])
 
 
-def _ours(values: Attributes, charset: Charset) -> dict[int, bytes]:
-    known = ((*attribute(keyword), value) for keyword, value in values.items())
-    return {int(tag): _encoded(int(tag), vr, value, charset) for tag, vr, value in known}
+@lru_cache(maxsize=1024)
+def _slots(keywords: tuple[str, ...]) -> list[tuple[int, str, str]]:
+    """Return tag, value representation and keyword, in the order of the tags."""
+    known = ((*attribute(keyword), keyword) for keyword in keywords)
+    return sorted((int(tag), vr, keyword) for tag, vr, keyword in known)
 
 
 def _brought(dataset: Dataset, but: Container[int], charset: Charset) -> dict[int, bytes]:
@@ -109,18 +113,26 @@ def _is_ready(element: RawDataElement) -> bool:
 
 
 def _encoded(tag: int, vr: str, value: Any, charset: Charset) -> bytes:
+    if vr == "CS" and isinstance(value, str) and value.isascii():
+        return _word(tag, value)
     data = _value(vr, value, charset)
     if data is None:
         return _by_pydicom(DataElement(tag, vr, value, already_converted=True), charset)
     return _header(tag, vr, len(data) + len(data) % 2) + _even(vr, data)
 
 
+@lru_cache(maxsize=1024)
+def _word(tag: int, value: str) -> bytes:
+    """Return a Code String element: few words, each many times."""
+    return _header(tag, "CS", len(value) + len(value) % 2) + _even("CS", value.encode("ascii"))
+
+
 def _value(vr: str, value: Any, charset: Charset) -> bytes | None:
     """Return the bytes of items, ASCII text, numbers or bytes; None leaves it to pydicom."""
-    if value is None or isinstance(value, bytes):
-        return value or b""
     if isinstance(value, Code):
         return _code(*value, charset)
+    if value is None or isinstance(value, bytes):
+        return value or b""
     if vr == "SQ":
         return b"".join([_delimited(_item(item, charset)) for item in value])
     if vr in _NUMBERS:

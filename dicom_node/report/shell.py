@@ -57,6 +57,8 @@ _SHORT_STRING: Final = 16
 
 def ascii_text(text: str, limit: int | None = None) -> str:
     """Return the text in printable ASCII and line ends, cut to `limit` characters."""
+    if text.isascii() and text.replace("\n", " ").isprintable():
+        return text[:limit]
     decomposed = unicodedata.normalize("NFKD", text.translate(_SIGNS))
     kept = (sign for sign in decomposed if not unicodedata.combining(sign))
     printable = "".join(sign for sign in kept if sign == "\n" or sign.isprintable())

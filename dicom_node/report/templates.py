@@ -12,11 +12,12 @@ from typing import Final
 from dicom_node.report import concepts as c
 from dicom_node.report.annotated import DESCRIPTION
 from dicom_node.report.draft import AttributeSet, first_code
+from dicom_node.report.matching import Item
 from dicom_node.report.objects import UNREADABLE, Qualification, is_own
 from dicom_node.report.pdf import ENCAPSULATED_PDF
 from dicom_node.report.shell import MAY_BE_EMPTY, is_public
 from dicom_node.report.sr import COMPREHENSIVE_SR
-from dicom_node.report.tid3700 import Item, tid3700_faults
+from dicom_node.report.tid3700 import tid3700_faults
 from dicom_node.report.uids import is_uid
 from dicom_node.report.waveforms import (
     LIMITS,
@@ -155,18 +156,19 @@ def _content(dataset: AttributeSet) -> Iterator[str]:
     report = Item.read(dataset)
     yield from tid3700_faults(report)
     listed = set(_evidence(dataset))
-    for _, item in report.walk():
+    for item in report.walk():
         for instance in item.values.get("ReferencedSOPSequence", ()):
             if str(instance.get("ReferencedSOPInstanceUID")) not in listed:
                 yield "the evidence does not list a referenced instance"
 
 
 def _evidence(dataset: AttributeSet) -> Iterator[str]:
-    """Yield every instance listed as evidence."""
-    for study in dataset.get("CurrentRequestedProcedureEvidenceSequence") or ():
-        for series in study.get("ReferencedSeriesSequence") or ():
-            for instance in series.get("ReferencedSOPSequence") or ():
-                yield str(instance.get("ReferencedSOPInstanceUID"))
+    """Yield every instance listed as evidence, of this ECG and of an earlier one."""
+    for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
+        for study in dataset.get(keyword) or ():
+            for series in study.get("ReferencedSeriesSequence") or ():
+                for instance in series.get("ReferencedSOPSequence") or ():
+                    yield str(instance.get("ReferencedSOPInstanceUID"))
 
 
 _FLAGS: Final = MappingProxyType(

@@ -1,284 +1,231 @@
-"""TID 3700, ECG Report, and its sub-templates as tables, and the matching of a report with them.
+"""TID 3700, ECG Report, and its sub-templates as tables, and what a report says as a whole.
 
-A row holds Requirement Type M (at least once), what we add to it by rule (an algorithm is always
-named with its version, a report always says something), and the context group of a value.
+Which row rests on which source stands in CONFORMANCE.md.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Iterator
 from types import MappingProxyType
-from typing import Final, Self
-
-from pydicom.sr.codedict import codes
+from typing import Final
 
 from analysis.codes import LEAD_CODES, VOCABULARY
 from analysis.ecg import Code
+from analysis.statements import HARMLESS
 from dicom_node.report import concepts as c
-from dicom_node.report.draft import Attributes, AttributeSet, attribute, first_code
-from dicom_node.report.waveforms import values_of
-
-_TAGS: Final = frozenset(
-    attribute(keyword)[0]
-    for keyword in (
-        "ValueType",
-        "RelationshipType",
-        "ConceptNameCodeSequence",
-        "ConceptCodeSequence",
-        "ContinuityOfContent",
-        "MeasuredValueSequence",
-        "TextValue",
-        "DateTime",
-        "UID",
-        "ReferencedSOPSequence",
-        "ContentSequence",
-    )
-)
+from dicom_node.report.items import CONTAINS, CONTEXT, INFERRED, MODIFIER, PROPERTY
+from dicom_node.report.matching import MANY, Item, Row, Rows, match, rows_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Item:
-    """A content item (PS3.3 C.17.3), read once."""
-
-    name: Code | None
-    value_type: str
-    relationship: str
-    values: Attributes
-    """Attributes that have a value, by keyword."""
-    items: tuple["Item", ...]
-
-    @classmethod
-    def read(cls, dataset: AttributeSet) -> Self:
-        """Return the item and all below it."""
-        values = values_of(dataset, _TAGS)
-        return cls(
-            name=first_code(values.get("ConceptNameCodeSequence")),
-            value_type=str(values.get("ValueType", "")),
-            relationship=str(values.get("RelationshipType", "")),
-            values=values,
-            items=tuple(cls.read(child) for child in values.get("ContentSequence", ())),
-        )
-
-    @property
-    def code(self) -> Code | None:
-        """The value of a CODE item."""
-        return first_code(self.values.get("ConceptCodeSequence"))
-
-    def walk(self) -> Iterator[tuple["Item", "Item"]]:
-        """Yield every item below, with the one it stands under."""
-        for item in self.items:
-            yield self, item
-            yield from item.walk()
+def _required(concept: Code, value_type: str, how: str = CONTAINS) -> Row:
+    return Row(concept=concept, value_types=(value_type,), relationship=how, at_least=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One row of a template: what stands there, how often, and what stands below it."""
-
-    concept: Code
-    value_type: str
-    relationship: str = "CONTAINS"
-    at_least: int = 0
-    at_most: int | None = None
-    values: frozenset[Code] | None = None
-    """Codes allowed; None allows any known one."""
-    rows: tuple["Row", ...] = ()
-
-
-def _required(concept: Code, value_type: str, relationship: str = "CONTAINS") -> Row:
+def _choice(concept: Code, values: Iterable[Code], how: str = CONTAINS, least: int = 1) -> Row:
+    chosen = frozenset(values)
     return Row(
-        concept=concept, value_type=value_type, relationship=relationship, at_least=1, at_most=1
+        concept=concept, value_types=("CODE",), relationship=how, at_least=least, values=chosen
     )
 
 
-_FORMULA = Row(
-    concept=c.ALGORITHM_NAME,
-    value_type="CODE",
-    relationship="HAS PROPERTIES",
-    at_most=1,
-    values=frozenset(c.FORMULAS.values()),
+def _text(concept: Code, how: str = CONTAINS, least: int = 0, most: int = 1) -> Row:
+    return Row(
+        concept=concept, value_types=("TEXT",), relationship=how, at_least=least, at_most=most
+    )
+
+
+def _number(
+    concept: Code, unit: str, how: str = CONTAINS, *, least: int = 0, most: int = 1,
+    rows: Rows = MappingProxyType({}),
+) -> Row:  # fmt: skip
+    return Row(
+        concept=concept, value_types=("NUM",), relationship=how, at_least=least, at_most=most,
+        unit=c.UNITS[unit], rows=rows,
+    )  # fmt: skip
+
+
+def _section(
+    concept: Code, rows: Rows, template: str = "", *, least: int = 1, most: int = 1
+) -> Row:
+    return Row(
+        concept=concept, value_types=("CONTAINER",), at_least=least, at_most=most,
+        template=template, rows=rows,
+    )  # fmt: skip
+
+
+_TID_3704: Final = rows_of(
+    _number(c.SUBJECT_AGE, "a", least=1), _choice(c.SUBJECT_SEX, c.SEXES.values())
 )
-_FINDING = (
-    Row(concept=c.EQUIVALENT_MEANING, value_type="TEXT", relationship="HAS PROPERTIES"),
-    Row(concept=c.PROBABILITY, value_type="NUM", relationship="HAS PROPERTIES", at_most=1),
-    Row(concept=c.THRESHOLD, value_type="NUM", relationship="HAS PROPERTIES", at_most=1),
-    Row(concept=c.ALGORITHM_NAME, value_type="TEXT", relationship="HAS PROPERTIES", at_least=1),
-    Row(concept=c.COMMENT, value_type="TEXT", relationship="HAS PROPERTIES"),
+_TID_3702: Final = rows_of(
+    _choice(c.COMPARISON_DONE, (c.YES, c.NO)),
+    Row(concept=c.PROCEDURE_DATETIME, value_types=("DATETIME",)),
+    Row(concept=c.STUDY_UID, value_types=("UIDREF",)),
+    Row(concept=c.SOURCE_OF_MEASUREMENT, value_types=("WAVEFORM",)),
+    *(_number(concept, c.MEASUREMENT_UNITS[name]) for name, concept in c.CHANGES.items()),
+    _text(c.COMMENT, least=1),
 )
-_TID_3708 = (
-    _required(c.SOURCE_OF_MEASUREMENT, "WAVEFORM"),
-    Row(concept=c.LEAD_SYSTEM, value_type="CODE", at_most=1),
+_TID_3708: Final = rows_of(
     _required(c.PROCEDURE_DATETIME, "DATETIME"),
-    Row(concept=c.SAMPLE_RATE, value_type="NUM", at_most=1),
-    Row(concept=c.ALGORITHM_NAME, value_type="TEXT", at_least=1),
-    Row(concept=c.ALGORITHM_VERSION, value_type="TEXT", at_least=1),
-    Row(concept=c.ALGORITHM_PARAMETERS, value_type="TEXT"),
+    _required(c.SOURCE_OF_MEASUREMENT, "WAVEFORM"),
+    _choice(c.LEAD_SYSTEM, (c.UNSPECIFIED_12_LEAD,), least=0),
+    _text(c.EQUIPMENT_IDENTIFICATION),
+    _number(c.SAMPLE_RATE, "Hz"),
+    _number(c.LOW_PASS_FREQUENCY, "Hz"),
+    _number(c.NOTCH_FREQUENCY, "Hz"),
+    _text(c.ALGORITHM_NAME, least=1, most=MANY),
+    _text(c.ALGORITHM_VERSION, least=1, most=MANY),
+    _text(c.ALGORITHM_MANUFACTURER, most=MANY),
+    _text(c.ALGORITHM_PARAMETERS, most=MANY),
 )
-_TID_3713 = (
-    *(
-        Row(concept=concept, value_type="NUM", rows=(_FORMULA,))
-        for concept in dict.fromkeys(c.MEASUREMENTS.values())
-    ),
-    Row(concept=c.COMMENT, value_type="TEXT"),
+_FORMULA: Final = rows_of(_choice(c.ALGORITHM_NAME, c.FORMULAS.values(), PROPERTY))
+
+
+def _measurement(name: str) -> Row:
+    concept, unit = c.MEASUREMENTS[name], c.MEASUREMENT_UNITS[name]
+    if name in c.FORMULAS:
+        return _number(concept, unit, most=len(c.FORMULAS), rows=_FORMULA)
+    return _number(concept, unit, least=int(name in c.ALWAYS_STATED))
+
+
+_TID_3713: Final = rows_of(*map(_measurement, c.MEASUREMENTS), _text(c.COMMENT))
+_TID_3714: Final = rows_of(
+    _choice(c.LEAD_ID, LEAD_CODES.values(), MODIFIER),
+    _choice(c.MEASUREMENT_METHOD, (c.MEDIAN,), CONTEXT),
+    *(_number(concept, "ms") for concept in c.LEAD_DURATIONS.values()),
+    *(_number(concept, "mV") for concept in c.LEAD_VOLTAGES.values()),
+    *(_number(concept, "mV") for concept in (c.P_MAXIMUM, c.P_MINIMUM, c.T_MAXIMUM, c.T_MINIMUM)),
 )
-_TID_3717 = (
-    Row(concept=c.ECG_FINDING, value_type="CODE", rows=_FINDING),
+_FINDING: Final = rows_of(
+    _text(c.EQUIVALENT_MEANING, MODIFIER),
+    _number(c.PROBABILITY, "1", PROPERTY),
+    _number(c.THRESHOLD, "1", PROPERTY),
+    _text(c.ALGORITHM_NAME, PROPERTY),
     Row(
-        concept=c.FINDINGS_SUMMARY,
-        value_type="CODE",
-        at_most=1,
-        values=frozenset({c.WITHOUT_FINDINGS, c.PARTLY_WITHOUT_FINDINGS, c.NOTHING_SUCCEEDED}),
+        concept=c.LEAD_ID, value_types=("CODE",), relationship=INFERRED, at_most=len(LEAD_CODES),
+        values=frozenset(LEAD_CODES.values()),
     ),
-)
-_TID_3719 = (
-    _required(c.SUMMARY, "TEXT"),
+    _text(c.EVIDENCE, INFERRED, most=MANY),
+)  # fmt: skip
+_ASSESSED: Final = (
+    c.WITH_FINDINGS, c.WITHOUT_FINDINGS, c.PARTLY_WITH_FINDINGS, c.PARTLY_WITHOUT_FINDINGS,
+    c.NOTHING_SUCCEEDED,
+)  # fmt: skip
+_TID_3717: Final = rows_of(
     Row(
-        concept=c.OVERALL_FINDING,
-        value_type="CODE",
-        at_most=1,
-        values=frozenset(c.OVERALL.values()),
+        concept=c.ECG_FINDING, value_types=("CODE", "TEXT"), at_least=1, at_most=MANY,
+        rows=_FINDING,
     ),
-    Row(concept=c.QUALITY_ASSESSMENT, value_type="TEXT"),
+    Row(
+        concept=c.FINDINGS_SUMMARY, value_types=("CODE",), at_least=1, values=frozenset(_ASSESSED),
+        rows=rows_of(_text(c.NOT_ASSESSED, PROPERTY, most=MANY)),
+    ),
+)  # fmt: skip
+_TID_3719: Final = rows_of(
+    _text(c.SUMMARY, least=1),
+    _choice(c.OVERALL_FINDING, c.OVERALL.values(), least=0),
+    _text(c.QUALITY_ASSESSMENT),
 )
 
-
-def _section(concept: Code, rows: tuple[Row, ...]) -> Row:
-    return Row(concept=concept, value_type="CONTAINER", at_least=1, at_most=1, rows=rows)
-
-
-UNITS: Final = frozenset(c.UNITS.values())
-
-TID_3700: Final = (
-    _required(c.LANGUAGE, "CODE", "HAS CONCEPT MOD"),
+TID_3700: Final = rows_of(
     Row(
-        concept=c.OBSERVER_TYPE,
-        value_type="CODE",
-        relationship="HAS OBS CONTEXT",
+        concept=c.LANGUAGE,
+        value_types=("CODE",),
+        relationship=MODIFIER,
         at_least=1,
-        at_most=1,
-        values=frozenset({c.OBSERVER_DEVICE}),
+        scheme="RFC5646",
     ),
-    _required(c.OBSERVER_UID, "UIDREF", "HAS OBS CONTEXT"),
-    _required(c.PROCEDURE_REPORTED, "CODE", "HAS CONCEPT MOD"),
-    _section(c.PROCEDURE_DESCRIPTIONS, _TID_3708),
-    _section(c.QUANTITATIVE_ANALYSIS, (_section(c.GLOBAL_MEASUREMENTS, _TID_3713),)),
-    _section(c.QUALITATIVE_ANALYSIS, _TID_3717),
-    _section(c.SUMMARY, _TID_3719),
+    _choice(c.OBSERVER_TYPE, (c.OBSERVER_DEVICE,), CONTEXT),
+    _required(c.OBSERVER_UID, "UIDREF", CONTEXT),
+    _text(c.OBSERVER_NAME, CONTEXT),
+    _text(c.OBSERVER_MANUFACTURER, CONTEXT),
+    _text(c.OBSERVER_MODEL_NAME, CONTEXT),
+    _text(c.OBSERVER_SERIAL_NUMBER, CONTEXT),
+    _choice(c.PROCEDURE_REPORTED, (c.TWELVE_LEAD_ECG, c.ELECTROCARDIOGRAM), MODIFIER),
+    _section(c.PATIENT_CHARACTERISTICS, _TID_3704, "3704"),
+    _section(c.PRIOR_PROCEDURES, _TID_3702, "3702"),
+    _section(c.PROCEDURE_DESCRIPTIONS, _TID_3708, "3708"),
+    _section(
+        c.QUANTITATIVE_ANALYSIS,
+        rows_of(
+            _section(c.GLOBAL_MEASUREMENTS, _TID_3713, "3713"),
+            _section(c.LEAD_MEASUREMENTS, _TID_3714, "3714", least=0, most=len(LEAD_CODES)),
+        ),
+    ),
+    _section(c.QUALITATIVE_ANALYSIS, _TID_3717, "3717"),
+    _section(c.SUMMARY, _TID_3719, "3719"),
 )
-"""TID 3700 with TID 1204, 1002, 3708, 4019, 3713, 3717 and 3719; all are extensible."""
+"""TID 3700 with TID 1204, 1002, 3704, 3702, 3708, 4019, 3713, 3714, 3715, 3717 and 3719."""
 
 
 def tid3700_faults(report: Item) -> Iterator[str]:
     """Yield what keeps a report out of the template, one sentence each."""
     if report.value_type != "CONTAINER" or report.name != c.ECG_REPORT:
         yield "the document is no CONTAINER titled ECG Report"
-    yield from _match(report, TID_3700, "TID 3700")
-    for parent, item in report.walk():
-        label = item.name.meaning if item.name else "an unnamed item"
-        yield from (f"{label}: {fault}" for fault in _item_faults(item, parent))
-    yield from _meaning(report)
+    yield from match(report, TID_3700, "TID 3700")
+    for judge in (_order, _algorithms, _leads, _comparison, _findings, _certainty):
+        yield from judge(report)
 
 
-def _match(parent: Item, rows: tuple[Row, ...], where: str) -> Iterator[str]:
-    for row in rows:
-        found = [item for item in parent.items if item.name == row.concept]
-        place = f"{where}, {row.concept.meaning}"
-        if len(found) < row.at_least:
-            yield f"{place}: absent"
-        if row.at_most is not None and len(found) > row.at_most:
-            yield f"{place}: {len(found)} times"
-        for item in found:
-            yield from _match_one(item, row, place)
+# What the items say together
 
 
-def _match_one(item: Item, row: Row, place: str) -> Iterator[str]:
-    if item.value_type != row.value_type:
-        yield f"{place}: value type is not {row.value_type}"
-    if item.relationship != row.relationship:
-        yield f"{place}: relationship is not {row.relationship}"
-    if row.values is not None and item.code not in row.values:
-        yield f"{place}: the code is not one of the context group"
-    yield from _match(item, row.rows, place)
+def _order(report: Item) -> Iterator[str]:
+    """TID 3700 is of type Order: Significant."""
+    places = {concept: place for place, concept in enumerate(TID_3700)}
+    found = [places[item.name] for item in report.items if item.name in places]
+    if found != sorted(found):
+        yield "TID 3700: the sections are not in the order of the template"
 
 
-def _item_faults(item: Item, parent: Item) -> Iterator[str]:
-    """Every item has a value of its type, under a parent that may have it."""
-    if item.relationship == "CONTAINS" and parent.value_type != "CONTAINER":
-        yield "only a CONTAINER contains"
-    if item.name not in known_codes():
-        yield "the concept is no known code"
-    fault = _VALUE_FAULTS.get(item.value_type, _unknown_type)(item)
-    if fault:
-        yield fault
-
-
-def _unknown_type(item: Item) -> str | None:
-    return f"value type {item.value_type or 'absent'} is none of ours"
-
-
-def _code_fault(item: Item) -> str | None:
-    value = item.code
-    if value is not None and value.scheme == "RFC5646":
-        return None
-    return None if value in known_codes() else "the value is no known code"
-
-
-def _number_fault(item: Item) -> str | None:
-    measured = [values_of(value) for value in item.values.get("MeasuredValueSequence", ())]
-    if len(measured) != 1 or "NumericValue" not in measured[0]:
-        return "one measured value is needed"
-    unit = first_code(measured[0].get("MeasurementUnitsCodeSequence"))
-    return None if unit in UNITS else "the unit is absent or not UCUM"
-
-
-def _needs(keyword: str) -> Callable[[Item], str | None]:
-    return lambda item: None if keyword in item.values else f"{keyword} is absent"
-
-
-_VALUE_FAULTS: Final[Mapping[str, Callable[[Item], str | None]]] = MappingProxyType(
-    {
-        "CODE": _code_fault,
-        "NUM": _number_fault,
-        "TEXT": _needs("TextValue"),
-        "DATETIME": _needs("DateTime"),
-        "UIDREF": _needs("UID"),
-        "WAVEFORM": _needs("ReferencedSOPSequence"),
-        "CONTAINER": _needs("ContinuityOfContent"),
-    }
-)
-
-
-def _meaning(report: Item) -> Iterator[str]:
-    """Judge what the items say together: no diagnosis of a poor ECG, versions, no silence."""
-    said = [(item.name, item.code) for _, item in report.walk() if item.value_type == "CODE"]
-    named = [name for name, _ in said]
-    diagnosed = c.ECG_FINDING in named
-    if (c.OVERALL_FINDING, c.NON_DIAGNOSTIC) in said and diagnosed:
-        yield "a non-diagnostic ECG has a finding"
-    if diagnosed == (c.FINDINGS_SUMMARY in named):
-        yield "either findings or that there are none must be said"
-    for section in report.items:
-        if section.name == c.PROCEDURE_DESCRIPTIONS:
-            yield from _versions([item.name for item in section.items])
-
-
-def _versions(names: list[Code | None]) -> Iterator[str]:
+def _algorithms(report: Item) -> Iterator[str]:
     """TID 4019: the version follows the name."""
-    for name, following in zip(names, [*names[1:], None], strict=True):
-        if name == c.ALGORITHM_NAME and following != c.ALGORITHM_VERSION:
-            yield "TID 4019: an algorithm without its version"
+    for section in report.under(c.PROCEDURE_DESCRIPTIONS):
+        names = [item.name for item in section.items]
+        for name, following in zip(names, [*names[1:], None], strict=True):
+            if name == c.ALGORITHM_NAME and following != c.ALGORITHM_VERSION:
+                yield "TID 4019: an algorithm without its version"
 
 
-@cache
-def known_codes() -> frozenset[Code | None]:
-    """Every code of PS3.16 as pydicom has it, and those that this house uses besides."""
-    standard = {
-        Code(code.scheme_designator, code.value.replace(" ", ""), code.meaning)
-        for scheme in (codes.DCM, codes.SCT, codes.LN, codes.MDC, codes.UCUM)
-        for code in scheme.concepts.values()
-    }
-    ours = {value for value in vars(c).values() if isinstance(value, Code)}
-    vocabulary = {entry.code for entry in VOCABULARY.values()}
-    tables = (c.UNITS, c.MEASUREMENTS, c.FORMULAS, c.MARKS, c.OVERALL, LEAD_CODES)
-    listed = {code for table in tables for code in table.values()}
-    return frozenset(standard | ours | vocabulary | listed)
+def _leads(report: Item) -> Iterator[str]:
+    """TID 3714: one container for each lead."""
+    measured = report.under(c.QUANTITATIVE_ANALYSIS, c.LEAD_MEASUREMENTS, c.LEAD_ID)
+    if len({item.code for item in measured}) != len(measured):
+        yield "TID 3714: a lead is measured twice"
+
+
+def _comparison(report: Item) -> Iterator[str]:
+    """TID 3702: a comparison names the other ECG and its time; none changes nothing."""
+    for section in report.under(c.PRIOR_PROCEDURES):
+        found = {item.name: item for item in section.items}
+        named = {c.SOURCE_OF_MEASUREMENT, c.PROCEDURE_DATETIME, c.STUDY_UID} & found.keys()
+        done = c.COMPARISON_DONE in found and found[c.COMPARISON_DONE].code == c.YES
+        changes = found.keys() & set(c.CHANGES.values())
+        if (len(named) != 3 or not changes) if done else (named or changes):  # noqa: PLR2004 - all of them
+            yield "TID 3702: what is compared does not fit whether a comparison was done"
+
+
+def _findings(report: Item) -> Iterator[str]:
+    """No diagnosis of a poor ECG, no normal ECG with findings, and no silence."""
+    said = report.under(c.QUALITATIVE_ANALYSIS, c.ECG_FINDING)
+    coded = {item.code for item in said if item.value_type == "CODE"}
+    overall = {item.code for item in report.under(c.SUMMARY, c.OVERALL_FINDING)}
+    assessed = {item.code for item in report.under(c.QUALITATIVE_ANALYSIS, c.FINDINGS_SUMMARY)}
+    if c.NON_DIAGNOSTIC in overall and coded:
+        yield "a non-diagnostic ECG has a finding"
+    if c.NORMAL in overall and not coded <= _HARMLESS_CODES:
+        yield "a normal ECG has a finding that is not normal"
+    if bool(coded) != bool(assessed & {c.WITH_FINDINGS, c.PARTLY_WITH_FINDINGS}):
+        yield "whether there are findings is said in two ways"
+    if len(said) != 1 and any(item.value_type == "TEXT" for item in said):
+        yield "a finding in words stands beside others"
+
+
+_HARMLESS_CODES: Final = frozenset(VOCABULARY[key].code for key in HARMLESS)
+
+
+def _certainty(report: Item) -> Iterator[str]:
+    """Judge that each finding says who found it, and no probability is above 1."""
+    for finding in report.under(c.QUALITATIVE_ANALYSIS, c.ECG_FINDING):
+        if finding.value_type == "CODE" and not finding.under(c.ALGORITHM_NAME):
+            yield "TID 3717: a finding without the algorithm that found it"
+        for item in finding.under(c.PROBABILITY) + finding.under(c.THRESHOLD):
+            if not 0 <= item.number <= 1:
+                yield "TID 3717: a probability is not between 0 and 1"

@@ -70,6 +70,8 @@ _SCALE = (
     "ChannelSensitivityCorrectionFactor",
     "ChannelBaseline",
 )
+_KINDS = frozenset({"UnformattedTextValue", "ConceptNameCodeSequence"})
+_VALUES = frozenset({"ConceptCodeSequence", "NumericValue"})
 _PLACES = frozenset({"ReferencedSamplePositions", "ReferencedTimeOffsets", "ReferencedDateTime"})
 TEMPORAL_RANGES: Final = frozenset(
     {"POINT", "MULTIPOINT", "SEGMENT", "MULTISEGMENT", "BEGIN", "END"}
@@ -156,8 +158,8 @@ def annotation_faults(item: AttributeSet, groups: Sequence[AttributeSet]) -> Ite
 
 def _kind_faults(item: Attributes) -> Iterator[str]:
     """Exactly one of: text; concept; concept and code; concept and number (C.10.10)."""
-    kinds = item.keys() & {"UnformattedTextValue", "ConceptNameCodeSequence"}
-    values = item.keys() & {"ConceptCodeSequence", "NumericValue"}
+    kinds = _KINDS & item.keys()
+    values = _VALUES & item.keys()
     if len(kinds) != 1 or ("UnformattedTextValue" in kinds and values):
         yield "is not exactly one of text and concept"
     if len(values) > 1:

@@ -1,15 +1,21 @@
 """Results and sources for the tests of the report: made by hand, or real and public."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
+from analysis.analyse import analyse
 from analysis.codes import VOCABULARY
-from analysis.ecg import ECG, STANDARD_12, Recording
+from analysis.ecg import ECG, STANDARD_12, Acquisition, Lead, Patient, Recording, Sex
+from analysis.formats import dicom
 from analysis.result import (
     Finding,
     Measurements,
@@ -23,7 +29,16 @@ from analysis.result import (
     Statement,
     Verdict,
 )
-from dicom_node.report import Device, ReportOptions, ResultObject, Role, build
+from analysis.synthetic import Kind, simulate
+from dicom_node.report import (
+    Device,
+    NoComparison,
+    Previous,
+    ReportOptions,
+    ResultObject,
+    Role,
+    build,
+)
 
 RECEIVED_AT = datetime(2026, 3, 29, 0, 59, 59, 250000, tzinfo=UTC)
 DEVICE = Device(
@@ -54,7 +69,7 @@ def result_for(source: Dataset, overall: Overall = Overall.ABNORMAL, **changes: 
         reasons=(QualityReason.NOISE, QualityReason.NO_QRS) if poor else (),
     )
     parts = {
-        "recording": Recording(ecg=ecg, format="DICOM 12-lead ECG"),
+        "recording": Recording(ecg=ecg, format="DICOM 12-lead ECG", patient=Patient(age=61.0)),
         "statements": tuple(statement(key) for key in keys),
         "findings": findings,
         "measurements": measurements(ecg),
@@ -116,6 +131,102 @@ def measurements(ecg: ECG) -> Measurements:
         r_peaks=peaks,
         fiducials={"global": waves},
     )
+
+
+PREVIOUS = Previous(
+    study_instance_uid="2.25.11",
+    series_instance_uid="2.25.12",
+    sop_class_uid="1.2.840.10008.5.1.4.1.1.9.1.1",
+    sop_instance_uid="2.25.13",
+    acquired_at="20120229235959.123+0100",
+    measurements=MappingProxyType({"heart_rate": 58.0, "qrs_duration": 92.0, "qrs_axis": -170.0}),
+)
+_RECORDED_AT = datetime(2026, 3, 29, 1, 58, tzinfo=timezone(timedelta(hours=1)))
+"""Not UTC: DCMTK 3.6.7 takes a DT that ends with +0000 for a wrong one."""
+_MAN = Patient(identifier="P1", name="Doe^John", age=70.0, sex=Sex.MALE)
+
+
+def simulated(
+    kind: Kind = Kind.SINUS, patient: Patient = _MAN, leads: tuple[Lead, ...] = STANDARD_12
+) -> tuple[Dataset, Result]:
+    """Return a simulated ECG as an object of a cart, and what the criteria make of it."""
+    acquisition = Acquisition(
+        manufacturer="Carts & Co.", model="K12", filter_high_frequency=150.0,
+        notch_filter_frequency=50.0,
+    )  # fmt: skip
+    source = dicom.encode(
+        simulate(kind, sampling_frequency=500.0).ecg.select(leads),
+        identity=dicom.Identity(
+            study_instance_uid="2.25.1",
+            series_instance_uid="2.25.2",
+            sop_instance_uid="2.25.3",
+            created_at=_RECORDED_AT,
+            study_at=_RECORDED_AT,
+        ),
+        patient=patient,
+        acquisition=acquisition,
+    )
+    return source, analyse(dicom.decode(source), ())
+
+
+def _paced() -> tuple[Dataset, Result]:
+    source, result = simulated()
+    silent = "Not assessed (the rhythm is paced): Left bundle branch block, ST elevation."
+    paced = finding("paced", origin=Origin.CRITERIA, model=None, probability=None, threshold=None)
+    return source, replace(
+        result, findings=(paced,), statements=(statement("paced"),), overall=Overall.ABNORMAL,
+        not_assessed=(silent,),
+    )  # fmt: skip
+
+
+def _many_findings() -> tuple[Dataset, Result]:
+    source, result = simulated()
+    keys = [key for key in VOCABULARY if key != "normal"]
+    said = tuple(replace(statement(key), leads=(Lead.V1, Lead.aVF)) for key in keys)
+    return source, replace(
+        result, findings=tuple(map(finding, keys)), statements=said, models=(MODEL, MODEL),
+        overall=Overall.ABNORMAL,
+    )  # fmt: skip
+
+
+def _normal() -> tuple[Dataset, Result]:
+    source, result = simulated()
+    said = (statement("sinus_rhythm"), statement("normal"))
+    return source, replace(
+        result, statements=said, findings=(finding("normal"),), overall=Overall.NORMAL,
+        not_assessed=(),
+    )  # fmt: skip
+
+
+@cache
+def varied() -> Mapping[str, tuple[Dataset, Result, Previous | NoComparison]]:
+    """Return sources with their results and earlier ECGs, by what is special about them."""
+    return MappingProxyType(dict(_varied()))
+
+
+def _varied() -> Iterator[tuple[str, tuple[Dataset, Result, Previous | NoComparison]]]:
+    child = Patient(identifier="P2", age=4.0, sex=Sex.FEMALE)
+    for name, made in {
+        "sinus rhythm": simulated(),
+        "no listed finding": simulated(patient=Patient(identifier="P2")),
+        "normal": _normal(),
+        "atrial fibrillation": simulated(Kind.ATRIAL_FIBRILLATION),
+        "bundle branch block": simulated(Kind.LBBB),
+        "a flat lead": simulated(Kind.FLAT_LEAD),
+        "non-diagnostic": simulated(Kind.NOISE),
+        "one lead": simulated(leads=(Lead.II,)),
+        "paced": _paced(),
+        "a child": simulated(patient=child),
+        "age and sex unknown": simulated(patient=Patient()),
+        "another sex": simulated(patient=Patient(age=40.0, sex=Sex.OTHER)),
+        "many findings": _many_findings(),
+    }.items():
+        yield name, (*made, NoComparison.NONE)
+    yield "prior ECG", (*simulated(Kind.TACHYCARDIA), PREVIOUS)
+    yield "prior ECG of another revision", (*simulated(), replace(PREVIOUS, same_algorithm=False))
+    yield "prior ECG of a poor one", (*simulated(Kind.NOISE), PREVIOUS)
+    yield "prior ECG of somebody else", (*simulated(), NoComparison.CONFLICT)
+    yield "comparison not asked for", (*simulated(), NoComparison.NOT_ASKED)
 
 
 def objects(

@@ -34,9 +34,21 @@ def coded(sequence: list[Dataset]) -> CodedConcept:
 
 
 def measured(item: Dataset, **common: object) -> hd.ContentItem:
+    if "NumericValueQualifierCodeSequence" in item:
+        return nothing_measured(item, **common)
     (number,) = item.MeasuredValueSequence
     unit = coded(number.MeasurementUnitsCodeSequence)
     return hd.NumContentItem(value=number.FloatingPointValue, unit=unit, **common)
+
+
+def nothing_measured(item: Dataset, **common: object) -> hd.ContentItem:
+    """Return the item of highdicom without its number, of which highdicom always wants one."""
+    why = coded(item.NumericValueQualifierCodeSequence)
+    made = hd.NumContentItem(
+        value=0, unit=CodedConcept("1", "UCUM", "no units"), qualifier=why, **common
+    )
+    made.MeasuredValueSequence = []
+    return made
 
 
 def waveform(item: Dataset, **common: object) -> hd.ContentItem:

@@ -1,6 +1,7 @@
 """The three result objects: conformant, faithful to their source, and always the same bytes."""
 
 import hashlib
+import html
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from pydicom.uid import (
 from report_samples import (
     DEVICE,
     PAGE,
+    PREVIOUS,
     RECEIVED_AT,
     cart_file,
     finding,
@@ -34,12 +36,17 @@ from report_samples import (
     result_for,
     save,
     statement,
+    varied,
 )
 from support import need_program, shared
 
+from analysis.codes import LEAD_CODES
+from analysis.ecg import STANDARD_12, Lead
 from analysis.result import Origin, Overall, Result
 from dicom_node.report import Qualification, ReportOptions, Role, Unreportable, check, is_own
 from dicom_node.report.annotated import DESCRIPTION, MARKED_BEATS
+from dicom_node.report.comparison import change
+from dicom_node.report.concepts import MEASUREMENTS
 from dicom_node.report.shell import PATIENT_GROUPS, STUDY_KEYWORDS
 
 # dciodvfy of 2022 on attributes that its edition of the standard forbids and PS3.3 C.10.9 allows
@@ -71,6 +78,8 @@ SHARED_ECGS = (
     "dicom_derived/d41_hemodynamic_II_art.dcm",
     "dicom_derived/d51_deflated.dcm",
 )
+DCMTK_CHARSET = "The VR checker does not support this Specific Character Set"
+POOR = Overall.NON_DIAGNOSTIC
 OUTCOMES = (Overall.ABNORMAL, Overall.NO_LISTED_FINDING, Overall.NORMAL, Overall.NON_DIAGNOSTIC)
 
 
@@ -99,12 +108,30 @@ def content(report: Dataset) -> str:
     return "\n".join(str(line) for line in lines if line is not None)
 
 
+def named(report: Dataset, concept: str) -> list[Dataset]:
+    """Return the items of this concept name, in their order."""
+    return [i for i in walk(report) if i.ConceptNameCodeSequence[0].CodeValue == concept]
+
+
 def codes(report: Dataset, concept: str) -> list[str]:
+    items = named(report, concept)
+    return [item.ConceptCodeSequence[0].CodeValue for item in items if item.ValueType == "CODE"]
+
+
+def below(item: Dataset) -> list[tuple[str, str, str]]:
+    """Return relationship, concept and value of each item under one."""
     return [
-        item.ConceptCodeSequence[0].CodeValue
-        for item in walk(report)
-        if item.ConceptNameCodeSequence[0].CodeValue == concept
+        (i.RelationshipType, i.ConceptNameCodeSequence[0].CodeMeaning, content_of(i))
+        for i in item.get("ContentSequence") or ()
     ]
+
+
+def content_of(item: Dataset) -> str:
+    if item.ValueType == "CODE":
+        return str(item.ConceptCodeSequence[0].CodeMeaning)
+    if item.ValueType == "NUM":
+        return str(item.MeasuredValueSequence[0].NumericValue)
+    return str(item.get("TextValue"))
 
 
 def texts(ecg: Dataset) -> list[str]:
@@ -183,8 +210,9 @@ def test_real_and_odd_sources_give_conformant_results(name: str, tmp_path: Path)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_text_of_a_result_can_spoil_an_object(text: str, name: str, overall: Overall) -> None:
     source = cart_file()
-    odd = finding("lvh", model=name or None, threshold=None)
-    said = replace(statement("lvh"), text=text, evidence=(text,))
+    key = "normal" if overall is Overall.NORMAL else "lvh"
+    odd = finding(key, model=name or None, threshold=None)
+    said = replace(statement(key), text=text, evidence=(text,))
     result = result_for(source, overall, findings=(odd,), statements=(said,), not_assessed=(text,))
     for made in objects(source, result).values():
         assert check(parse(made.data)) == made.faults == ()
@@ -223,6 +251,28 @@ def test_a_garbled_value_gives_good_objects_or_one_sentence(
     except Unreportable:
         return
     assert all(item.faults == () for item in made.values())
+
+
+@pytest.mark.parametrize("name", varied())
+def test_every_kind_of_result_gives_conformant_objects_that_read_well(
+    name: str, tmp_path: Path
+) -> None:
+    source, result, previous = varied()[name]
+    made = objects(source, result, previous=previous)
+    paths = save(made, tmp_path)
+    for role, path in paths.items():
+        assert check(parse(made[role].data)) == made[role].faults == ()
+        assert errors(path) == []
+    dumped, page = run("dsrdump", paths[Role.SR]), run("dsr2html", paths[Role.SR])
+    for done in (dumped, page):
+        assert done.returncode == 0
+        assert complaints(done, (*done.stdout.splitlines(), DCMTK_CHARSET)) == []
+    assert "AI result, not verified by a clinician." in page.stdout
+    said = [] if result.overall is POOR else [item.text for item in result.statements]
+    assert all(html.escape(line, quote=False) in page.stdout for line in said)
+    source.save_as(tmp_path / "source.dcm", enforce_file_format=True)
+    together = run("dcentvfy", *sorted(tmp_path.glob("*.dcm")))
+    assert complaints(together, DCENTVFY_FALSE) == []
 
 
 # Determinism
@@ -447,9 +497,167 @@ def test_a_statement_takes_the_numbers_of_the_finding_it_rests_on() -> None:
 
 def test_a_measurement_without_a_value_is_said_in_words_and_no_number_is_made_up() -> None:
     report = parsed(cart_file())[Role.SR]
-    assert "pr interval: no P wave found" in content(report)
-    assert "2:15872" not in content(report)
+    assert "p duration, pr interval: no P wave found" in content(report)
+    (pr_interval,) = named(report, "2:15872")
+    assert len(pr_interval.MeasuredValueSequence) == 0
+    assert pr_interval.NumericValueQualifierCodeSequence[0].CodeValue == "114006"
+    assert named(report, "2:16184") == []  # P duration: not required by the template
     assert "nan" not in content(report)
+
+
+def test_each_qtc_names_its_formula() -> None:
+    report = parsed(cart_file())[Role.SR]
+    formulas = {below(item)[0][2]: content_of(item) for item in named(report, "2:15876")}
+    assert formulas == {
+        "Bazett QT Correction Algorithm": "371.3",
+        "Fridericia QTc Algorithm": "370.2",
+        "Framingham QTc Algorithm": "371.0",
+        "Hodges QT Correction Algorithm": "370.1",
+    }
+
+
+def test_every_global_measurement_of_a_good_ecg_is_a_number_with_its_code() -> None:
+    source, result, _ = varied()["sinus rhythm"]
+    report = parsed(source, result)[Role.SR]
+    (measured,) = named(report, "122158")
+    concepts = [item.ConceptNameCodeSequence[0].CodeValue for item in measured.ContentSequence]
+    assert concepts == [code.value for code in MEASUREMENTS.values()]
+
+
+def test_each_lead_has_its_voltages_durations_and_st_levels() -> None:
+    source, result, _ = varied()["sinus rhythm"]
+    report = parsed(source, result)[Role.SR]
+    leads = {codes(lead, "122148")[0]: lead for lead in named(report, "122159")}
+    assert list(leads) == [LEAD_CODES[lead].value for lead in STANDARD_12]
+    values = {meaning: value for _, meaning, value in below(leads["2:2"])}
+    numbers = result.leads[Lead.II]
+    assert float(values["R1 amplitude, per lead"]) == pytest.approx(
+        numbers["r_amplitude"].value, abs=5e-5
+    )
+    assert float(values["S1 amplitude, per lead"]) == pytest.approx(
+        -(numbers["s_amplitude"].value or 0), abs=5e-5
+    )
+    assert float(values["J point Amplitude, per lead"]) == pytest.approx(
+        numbers["st_j"].value, abs=5e-5
+    )
+    assert values["Measurement Method"] == "Median"
+    assert all("R2 amplitude" not in meaning for meaning in values)  # this beat has no R'
+
+
+def test_a_t_wave_that_points_down_is_a_minimum() -> None:
+    source, result, _ = varied()["sinus rhythm"]
+    report = parsed(source, result)[Role.SR]
+    in_avr = next(i for i in named(report, "122159") if codes(i, "122148") == ["2:62"])
+    values = {meaning: value for _, meaning, value in below(in_avr)}
+    assert float(values["T minimum amplitude, per lead"]) < 0
+    assert "T maximum amplitude, per lead" not in values
+
+
+def test_a_finding_is_inferred_from_its_leads_and_numbers() -> None:
+    source, result, _ = varied()["many findings"]
+    report = parsed(source, result)[Role.SR]
+    first = named(report, "271921002")[0]
+    assert [part for part in below(first) if part[0] == "INFERRED FROM"] == [
+        ("INFERRED FROM", "Lead ID", "Lead V1"),
+        ("INFERRED FROM", "Lead ID", "Lead aVF"),
+        ("INFERRED FROM", "Evidence of a finding", "RR variability 0.31"),
+    ]
+    assert below(first)[0] == (
+        "HAS CONCEPT MOD", "Equivalent Meaning of Value", result.statements[0].text,
+    )  # fmt: skip
+
+
+def test_what_was_not_assessed_stands_under_how_much_was() -> None:
+    source, result, _ = varied()["a child"]
+    report = parsed(source, result)[Role.SR]
+    (how_much,) = named(report, "111017")
+    assert [text for _, _, text in below(how_much)] == [
+        line.replace("–", "-") for line in result.not_assessed
+    ]
+    assert any("under 18" in text or "adult" in text for _, _, text in below(how_much))
+
+
+def test_age_and_sex_are_those_the_criteria_were_told_or_unknown() -> None:
+    known, unknown = (
+        parsed(*varied()[name][:2])[Role.SR] for name in ("a child", "age and sex unknown")
+    )
+    assert [content_of(item) for item in named(known, "121033")] == ["4.0"]
+    assert codes(known, "121032") == ["F"]
+    assert named(unknown, "121033")[0].NumericValueQualifierCodeSequence[0].CodeValue == "114010"
+    assert codes(unknown, "121032") == ["U"]
+
+
+def test_private_codes_are_declared_in_the_object_that_uses_them() -> None:
+    report = parsed(*varied()["sinus rhythm"][:2])[Role.SR]
+    (declared,) = report.CodingSchemeIdentificationSequence
+    used = {item.ConceptNameCodeSequence[0].CodingSchemeDesignator for item in walk(report)}
+    assert declared.CodingSchemeDesignator == "99SINUS"
+    assert {scheme for scheme in used if scheme.startswith("99")} == {"99SINUS"}
+
+
+# Comparison
+
+
+def compared(name: str) -> Dataset:
+    source, result, previous = varied()[name]
+    return parsed(source, result, previous=previous)[Role.SR]
+
+
+def test_a_comparison_names_the_earlier_ecg_and_what_changed() -> None:
+    report = compared("prior ECG")
+    (prior,) = named(report, "55114-3")
+    assert codes(prior, "122140") == ["373066001"]
+    (earlier,) = named(prior, "121112")
+    assert earlier.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == PREVIOUS.sop_instance_uid
+    values = {meaning: value for _, meaning, value in below(prior)}
+    rate = varied()["prior ECG"][1].measurements.heart_rate.value
+    assert float(values["Change of ventricular rate since the prior ECG"]) == pytest.approx(
+        rate - 58, abs=0.05
+    )
+    assert "Compared with the ECG of 2012-02-29 23:59: heart rate 58 to 1" in content(report)
+
+
+def test_the_earlier_ecg_is_listed_as_other_evidence_in_its_own_study() -> None:
+    (study,) = compared("prior ECG").PertinentOtherEvidenceSequence
+    assert study.StudyInstanceUID == PREVIOUS.study_instance_uid
+    (series,) = study.ReferencedSeriesSequence
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == PREVIOUS.sop_instance_uid
+
+
+def test_only_what_both_ecgs_have_is_compared() -> None:
+    meanings = {meaning for _, meaning, _ in below(named(compared("prior ECG"), "55114-3")[0])}
+    assert not any("PR interval" in meaning for meaning in meanings)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "difference"),
+    [(-170, 170, -20), (170, -170, 20), (0, 180, 180), (0, -180, 180), (30, 10, -20)],
+)
+def test_an_axis_turns_the_shorter_way(before: float, now: float, difference: float) -> None:
+    assert change("qrs_axis", before, now) == difference
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("sinus rhythm", "knows no earlier ECG"),
+        ("prior ECG of somebody else", "birth date or sex"),
+        ("prior ECG of a poor one", "share no measurement"),
+        ("comparison not asked for", "was not asked for"),
+    ],
+)
+def test_no_comparison_says_why(name: str, why: str) -> None:
+    report = compared(name)
+    assert codes(report, "122140") == ["373067005"]
+    assert "PertinentOtherEvidenceSequence" not in report
+    (line,) = (item.TextValue for item in named(report, "55114-3")[0].ContentSequence[1:])
+    assert line.startswith("No comparison with an earlier ECG: ")
+    assert why in line
+
+
+def test_another_revision_of_the_algorithm_is_said() -> None:
+    assert "another algorithm revision" in content(compared("prior ECG of another revision"))
+    assert "another algorithm revision" not in content(compared("prior ECG"))
 
 
 def test_the_summary_reads_well_without_the_names_of_its_items() -> None:
@@ -466,6 +674,7 @@ def test_nothing_found_is_not_normal() -> None:
     assert codes(report, "18810-2") == []
     assert codes(report, "271921002") == []
     assert codes(report, "111017") == ["111243"]
+    assert [item.ValueType for item in named(report, "271921002")] == ["TEXT"]
     assert "No listed finding above its threshold" in content(report)
     assert "QT interval: not assessed" in content(report)
 

@@ -35,10 +35,12 @@ from analysis.ecg import (
     Sex,
 )
 from analysis.paper import KINDS, Kind, draw, render
+from analysis.paper.evidence import compose_evidence
 from analysis.paper.lettering import width
 from analysis.paper.sheet import compose
 from analysis.paper.tracing import pen_strokes, share
 from analysis.result import (
+    Finding,
     Measurements,
     ModelIdentity,
     Origin,
@@ -63,17 +65,28 @@ def quantity(value: float | None, unit: str = "ms", reason: str | None = None) -
     return Quantity(value=value, unit=unit, method="by hand", reason=reason)
 
 
-def measurements(**known: Quantity) -> Measurements:
+def measurements(**known: Any) -> Measurements:
     names = [item.name for item in fields(Measurements) if item.type is Quantity]
     missing = {name: quantity(None, reason="not measured") for name in names}
-    return Measurements(**missing | known, r_peaks=np.array([]), fiducials={})
+    return Measurements(**missing | {"r_peaks": np.array([]), "fiducials": {}} | known)
 
 
-def statement(key: str, *evidence: str) -> Statement:
+def statement(key: str, *evidence: str, leads: tuple[Lead, ...] = ()) -> Statement:
     entry = VOCABULARY[key]
     return Statement(
-        key=key, code=entry.code, text=entry.name, origin=Origin.CRITERIA, evidence=evidence
+        key=key,
+        code=entry.code,
+        text=entry.name,
+        origin=Origin.CRITERIA,
+        evidence=evidence,
+        leads=leads,
     )
+
+
+def judged(key: str, **changed: Any) -> Finding:
+    entry = VOCABULARY[key]
+    parts = {"present": True, "origin": Origin.CRITERIA} | changed
+    return Finding(key=key, code=entry.code, name=entry.name, **parts)
 
 
 def spikes(
@@ -114,9 +127,9 @@ def result(
     return Result(**parts | changed)
 
 
-def words(res: Result, version: str = "9.8.7") -> str:
-    """Return the text of the PDF as a reader extracts it, one string a line."""
-    return PdfReader(BytesIO(render(res, "pdf", version=version))).pages[0].extract_text()
+def words(res: Result, version: str = "9.8.7", page: int = 1) -> str:
+    """Return the text of a page of the PDF as a reader extracts it, one string a line."""
+    return PdfReader(BytesIO(render(res, "pdf", version=version))).pages[page - 1].extract_text()
 
 
 @dataclass(frozen=True)
@@ -166,8 +179,8 @@ def stroked(page: PageObject) -> Iterator[Stroke]:
             parts = []
 
 
-def paths(res: Result) -> list[Stroke]:
-    return list(stroked(PdfReader(BytesIO(render(res, "pdf"))).pages[0]))
+def paths(res: Result, page: int = 1) -> list[Stroke]:
+    return list(stroked(PdfReader(BytesIO(render(res, "pdf"))).pages[page - 1]))
 
 
 def traces(res: Result) -> list[Stroke]:
@@ -652,13 +665,14 @@ def test_no_text_leaves_the_page_or_breaks_it(text: str, kind: Kind) -> None:
         not_assessed=(text,) * 9,
         models=(ModelIdentity(name=text, version=text, digest=DIGEST),) * 3,
         measurements=measurements(pr_interval=quantity(None, reason=text)),
+        findings=(judged("lbbb", evidence=(text,)), judged("pvc", present=None, reason=text)),
     )
-    for line in compose(res, text).texts:
+    for line in (*compose(res, text).texts, *compose_evidence(res, text).texts):
         wide = width(line.text, line.size, bold=line.bold)
         left = line.x if line.anchor == "start" else line.x - wide
         assert left >= 18.49
         assert left + wide <= 278.51
-        assert 5 < line.y < 205
+        assert 5 < line.y < 205.1
     written = render(res, kind, version=text)
     if kind == "svg":
         ET.fromstring(written)
@@ -717,7 +731,7 @@ def test_every_font_is_embedded() -> None:
 def test_a_strict_reader_finds_every_object_where_the_file_says() -> None:
     data = render(result(), "pdf")
     reader = PdfReader(BytesIO(data), strict=True)
-    assert len(reader.pages) == 1
+    assert len(reader.pages) == 2
     for number, offset in reader.xref[0].items():
         assert data[offset:].startswith(b"%d 0 obj" % number)
 
