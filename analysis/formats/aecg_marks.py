@@ -76,13 +76,7 @@ def marks_of(
         item for series, zero in rhythm for item in _items(series, _Place(time, zero), groups)
     ]
     inside = [item for item in marked if _lies_within(item, time.samples)]
-    values = [
-        item
-        for series in beats
-        for item in _items(series, _Place(time, time.start), groups)
-        if isinstance(item, VendorStatement) or item.value is not None
-    ]
-    found = dict.fromkeys((*inside, *values))
+    found = dict.fromkeys((*inside, *_values(beats, time, groups)))
     outside = len(marked) - len(inside)
     notes = [f"{outside} marks lie outside the recording and were left out."] if outside else []
     notes += (note for series in (*(each for each, _ in rhythm), *beats) for note in _notes(series))
@@ -91,6 +85,16 @@ def marks_of(
         tuple(item for item in found if isinstance(item, VendorStatement)),
         tuple(notes),
     )
+
+
+def _values(beats: Sequence[Element], time: Clock, groups: Iterator[int]) -> Iterator[_Item]:
+    """Yield what was measured on and said of representative beats, without their marks."""
+    for series in beats:
+        for item in _items(series, _Place(time, time.start), groups):
+            if isinstance(item, VendorStatement):
+                yield item
+            elif item.value is not None:
+                yield replace(item, samples=())
 
 
 def _notes(series: Element) -> Iterator[str]:

@@ -48,9 +48,12 @@ def encode(recording: Recording, stem: str) -> Mapping[str, bytes]:
     ------
     ValueError
         With one sentence, where an annotated ECG cannot hold the recording: a lead without
-        samples, a value that is not finite, too many gaps, a text XML cannot hold.
+        samples, a value that is not finite, too many gaps, a text or time it cannot say.
     """
-    root = _document(recording)
+    try:
+        root = _document(recording)
+    except OverflowError:
+        raise ValueError("the recording ends after the last year that a clock knows") from None
     digest = hashlib.sha256(_bytes(root)).hexdigest()
     for place, element in enumerate(root.iter("id")):
         if element.get("root") == "":
@@ -109,7 +112,7 @@ def _interval(parent: Element, start: datetime | None, seconds: float) -> None:
 
 def _moment(time: datetime) -> str:
     """Return a time stamp (TS) with its zone, if known."""
-    return f"{time:%Y%m%d%H%M%S.%f%z}"
+    return f"{time.year:04}{time:%m%d%H%M%S.%f%z}"
 
 
 def _subject(root: Element, patient: Patient) -> None:
@@ -124,7 +127,7 @@ def _subject(root: Element, patient: Patient) -> None:
         sex = _SEXES[patient.sex]
         SubElement(person, "administrativeGenderCode", code=sex, codeSystem=_GENDER)
     if patient.birth_date is not None:
-        SubElement(person, "birthTime", value=f"{patient.birth_date:%Y%m%d}")
+        SubElement(person, "birthTime", value=patient.birth_date.isoformat().replace("-", ""))
     _identifier(add_path(assignment, "componentOf/clinicalTrial"), None)
 
 

@@ -123,7 +123,8 @@ def decoded(strip: Strip) -> tuple[ECG, tuple[str, ...]]:
         raise Undecodable(Reason.TOO_LARGE, "The source has more samples than any ECG read here.")
     signal = np.full((len(known), length), np.nan, np.float32)
     for row, (lead, channel) in zip(signal, known, strict=True):
-        row[: channel.samples.size] = _millivolts(lead, channel)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is refused
+            row[: channel.samples.size] = _millivolts(lead, channel)
         notes += _sample_notes(lead, channel, row)
     leads = tuple(lead for lead, _ in known)
     ecg = ECG(signal=signal, leads=leads, sampling_frequency=rate, start=strip.start)
@@ -198,18 +199,16 @@ def _millivolts(lead: Lead, channel: Channel) -> npt.NDArray[np.float64]:
             Reason.NO_SCALE,
             f"The scale of lead {lead} is absent or absurd; amplitudes are unknown.",
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        voltages: npt.NDArray[np.float64] = (channel.samples - np.float64(channel.zero)) * step
-    if np.any(np.abs(voltages) > ABSURD):
-        raise Undecodable(Reason.DAMAGED, f"A sample of lead {lead} is beyond any voltage.")
-    return voltages
+    return (channel.samples - np.float64(channel.zero)) * step
 
 
 def _sample_notes(lead: Lead, channel: Channel, row: npt.NDArray[np.float32]) -> Iterable[str]:
-    recorded = row[np.isfinite(row)]
-    if not recorded.size:
+    low, high = np.fmin.reduce(row), np.fmax.reduce(row)
+    if max(-low, high) > ABSURD:
+        raise Undecodable(Reason.DAMAGED, f"A sample of lead {lead} is beyond any voltage.")
+    if np.isnan(low):
         yield f"Lead {lead} has no samples."
-    elif np.ptp(recorded) > WIDEST:
+    elif high - low > WIDEST:
         yield f"Lead {lead} spans more than {WIDEST:.0f} mV, which no electrode gives."
     if channel.samples.size < row.size:
         yield f"Lead {lead} is shorter than the others; its end counts as not recorded."

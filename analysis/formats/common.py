@@ -76,10 +76,12 @@ def is_other_signal(name: str) -> bool:
 def lead_from_text(name: str) -> Lead | None:
     """Return the lead a label means, with what vendors write around it, or None.
 
-    "Lead II (Einthoven)", "aVL, augmented voltage, left" and "Ableitung V6" are understood.
+    "Lead II (Einthoven)", "aVL, augmented voltage, left" and "Ableitung V6" are understood, and
+    "EKG" alone is the lead that has no name.
     """
     core = re.split(r"[(,]", name.strip(" \0"), maxsplit=1)[0]
-    return Lead.parse(_PREFIX.sub("", core))
+    bare = _PREFIX.sub("", core)
+    return Lead.parse("ECG" if bare.strip().lower() == "ekg" else bare)
 
 
 def completed(ecg: ECG, resolution: float) -> tuple[ECG, tuple[Lead, ...], tuple[str, ...]]:

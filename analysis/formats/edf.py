@@ -64,7 +64,7 @@ class _Signal:
         (low, high), (lowest, highest) = self.physical, self.digital
         if low is None or high is None or lowest is None or highest is None:
             return None
-        return (high - low) / (highest - lowest) if high != low and highest > lowest else None
+        return (high - low) / (highest - lowest) or None if highest > lowest else None
 
     def channel(self, samples: npt.NDArray[Any]) -> Channel:
         """Return the signal with its stored samples."""

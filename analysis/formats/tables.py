@@ -9,7 +9,6 @@ import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from typing import Final
 
 import numpy as np
@@ -250,7 +249,6 @@ _MARKS: Final = (
 )
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?")
-_BLANK_LINE: Final = re.compile(r"\n[ \t\r]*\n")
 _ABSENT: Final = re.compile(r"\b(?:NaN|NA|N/A|null|None)\b", re.IGNORECASE)
 
 
@@ -348,16 +346,12 @@ def _numbers(body: str, delimiter: str) -> _Matrix:
         if "." in body:
             raise Undecodable(Reason.AMBIGUOUS, "The numbers have both points and commas.")
         body = body.replace(",", ".")
-    body = _ABSENT.sub("nan", body.rstrip())
-    if _BLANK_LINE.search(body):
+    lines = _tidied(body, delimiter).split("\n")
+    if "" in lines:
         raise Undecodable(Reason.DAMAGED, "A line between the samples is empty.")
     try:
         matrix = np.loadtxt(
-            StringIO(_filled(body, delimiter)),
-            delimiter=delimiter or None,
-            comments=None,
-            quotechar='"',
-            ndmin=2,
+            lines, delimiter=delimiter or None, comments=None, quotechar='"', ndmin=2
         )
     except ValueError:
         raise Undecodable(
@@ -368,12 +362,17 @@ def _numbers(body: str, delimiter: str) -> _Matrix:
     return matrix
 
 
-def _filled(body: str, delimiter: str) -> str:
-    """Return the lines with NaN in their empty cells."""
+def _tidied(body: str, delimiter: str) -> str:
+    """Return the lines without blanks around cells, and with NaN in those that are empty."""
+    lines = body.replace("\r", "").strip("\n ")
+    if "n" in lines or "N" in lines:
+        lines = _ABSENT.sub("nan", lines)
     if not delimiter:
-        return body
-    lines = body.replace("\r", "")
+        return re.sub(r"[ \t]+\n", "\n", lines)
     edge = re.escape(delimiter)
-    if not re.search(rf"{edge} *(?:{edge}|$)|^ *{edge}", lines, re.MULTILINE):
-        return lines
-    return re.sub(rf"(?:^|(?<={edge})) *(?={edge}|$)", "nan", lines, flags=re.MULTILINE)
+    if " " in lines:
+        lines = re.sub(f" *{edge} *", delimiter, lines)
+    pairs = (2 * delimiter, f"{delimiter}\n", f"\n{delimiter}")
+    if any(pair in f"\n{lines}\n" for pair in pairs):
+        lines = re.sub(f"(?:^|(?<={edge}))(?={edge}|$)", "nan", lines, flags=re.MULTILINE)
+    return lines

@@ -8,12 +8,13 @@ of several segments are joined here, with NaN where there is none.
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from analysis.ecg import ECG, Acquisition, Code, Patient, Recording, Sex, VendorStatement
 from analysis.errors import Reason, Undecodable
@@ -33,6 +34,21 @@ MAX_SEGMENTS: Final = 2000
 
 _RECORD: Final = re.compile(rb"\s*[\w-]+(?:/\d+)?[ \t]+\d+(?:[ \t]+[\d.]|[ \t]*\r?\n|[ \t]*$)")
 _NUMBERS: Final = re.compile(rb"[\d.,;eE+\s-]*")
+_BLANKS: Final = {
+    "16": -(2**15),
+    "24": -(2**23),
+    "32": -(2**31),
+    "61": -(2**15),
+    "80": -(2**7),
+    "160": -(2**15),
+    "212": -(2**11),
+    "310": -(2**9),
+    "311": -(2**9),
+    "508": -(2**7),
+    "516": -(2**15),
+    "524": -(2**23),
+}
+"""What stands for no sample, by storage format; differences ("8") have none (signal(5))."""
 _GAP: Final = "~"
 """The name of a segment that holds no samples."""
 _OLDEST: Final = 130.0
@@ -79,11 +95,13 @@ def read(content: Content) -> Recording:
 def _recording(header: str, path: Path) -> Recording:
     import wfdb  # noqa: PLC0415 - half a second that only WFDB needs
 
-    record = wfdb.rdheader(_name(path))
-    if getattr(record, "n_seg", None):
+    lines = _lines(header)
+    if "/" in lines[0][0]:
+        record = wfdb.rdheader(_name(path))
         strip, notes = _joined(record, path.parent)
     else:
-        strip, notes = _strip(header, path)
+        record = _read_record(lines, path)
+        strip, notes = _strip(record)
     comments = [comment.strip() for comment in record.comments]
     return recording(
         strip,
@@ -99,19 +117,50 @@ def _name(path: Path) -> str:
     return str(path.resolve().with_suffix(""))
 
 
-def _strip(header: str, path: Path) -> tuple[Strip, tuple[str, ...]]:
+def _lines(header: str) -> list[list[str]]:
+    """Return the words of the record line and of the lines for each signal or segment."""
+    stripped = (line.strip() for line in header.splitlines())
+    return [line.split() for line in stripped if line and not line.startswith("#")]
+
+
+def _read_record(lines: Sequence[Sequence[str]], path: Path) -> Any:
+    """Return a record of one segment with its samples as integers, after what wfdb assumes."""
+    import wfdb  # noqa: PLC0415 - as above
+
+    if "/" in lines[0][0]:
+        raise Undecodable(Reason.UNSUPPORTED, "A segment of the record has segments of its own.")
+    if len(lines[0]) < 3:  # noqa: PLR2004 - name, signals, rate
+        raise Undecodable(Reason.NO_RATE, "The header does not state a sampling frequency.")
+    signals = lines[1 : 1 + int(lines[0][1])]
+    if not signals:
+        raise Undecodable(Reason.NO_WAVEFORM, "The record holds no signal.")
+    _refuse_unscaled(signals)
+    _refuse_files({words[0] for words in signals}, path.parent)
+    frames = int(lines[0][3]) if len(lines[0]) > 3 else 0  # noqa: PLR2004 - the number of samples
+    if frames * sum(map(_per_frame, signals)) > MAX_SAMPLES:
+        raise Undecodable(Reason.TOO_LARGE, "The record has more samples than any ECG read here.")
+    return wfdb.rdrecord(_name(path), physical=False, smooth_frames=False)
+
+
+def _refuse_unscaled(signals: Iterable[Sequence[str]]) -> None:
+    for words in signals:
+        if len(words) < 3 or not float(re.split(r"[(/]", words[2])[0]):  # noqa: PLR2004 - file, format, gain
+            raise Undecodable(Reason.NO_SCALE, "The header does not state the gain of a signal.")
+
+
+def _per_frame(words: Sequence[str]) -> int:
+    match = re.search(r"x(\d+)", words[1])
+    return int(match[1]) if match else 1
+
+
+def _strip(record: Any) -> tuple[Strip, tuple[str, ...]]:
     """Return the signals of one segment as it states them, and notes; NaN for blanks."""
-    _refuse_unstated(header)
-    record = _read_record(path)
     channels = [
-        (
-            Channel(name or "", np.where(np.isnan(voltages), np.nan, samples), step, zero),
-            record.fs * count,
-        )
-        for name, voltages, samples, step, zero, count in zip(
+        (Channel(name or "", _unblanked(samples, kind), step, zero), record.fs * count)
+        for name, samples, kind, step, zero, count in zip(
             record.sig_name,
-            record.dac(expanded=True),
             record.e_d_signal,
+            record.fmt,
             _steps(record),
             map(float, record.baseline),
             record.samps_per_frame,
@@ -122,17 +171,12 @@ def _strip(header: str, path: Path) -> tuple[Strip, tuple[str, ...]]:
     return strip, (*notes, *_checksum_notes(record))
 
 
-def _read_record(path: Path) -> Any:
-    """Return the record with its samples as integers, after what wfdb does not check."""
-    import wfdb  # noqa: PLC0415 - as above
-
-    header = wfdb.rdheader(_name(path))
-    if not header.n_sig:
-        raise Undecodable(Reason.NO_WAVEFORM, "The record holds no signal.")
-    _refuse_files(set(header.file_name), path.parent)
-    if sum(header.samps_per_frame) * (header.sig_len or 0) > MAX_SAMPLES:
-        raise Undecodable(Reason.TOO_LARGE, "The record has more samples than any ECG read here.")
-    return wfdb.rdrecord(_name(path), physical=False, smooth_frames=False)
+def _unblanked(samples: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
+    """Return the samples with NaN for the value that stands for none in their format."""
+    if kind not in _BLANKS:
+        return samples
+    blank = samples == _BLANKS[kind]
+    return np.where(blank, np.nan, samples) if blank.any() else samples
 
 
 def _steps(record: Any) -> Iterator[float | None]:
@@ -174,7 +218,8 @@ def _segment(folder: Path, name: str) -> tuple[ECG | None, tuple[str, ...]]:
     """Return the leads of a segment in mV, None where it holds no lead, and notes."""
     path = folder / f"{name}.hea"
     _refuse_files({path.name}, folder)
-    strip, notes = _strip(path.read_text("utf-8", "replace"), path)
+    lines = _lines(path.read_text("utf-8", "replace"))
+    strip, notes = _strip(_read_record(lines, path))
     try:
         ecg, found = decoded(strip)
     except Undecodable as error:
@@ -217,18 +262,6 @@ def _refuse_files(names: set[str], folder: Path) -> None:
             )
         if (folder / name).stat().st_size > MAX_BYTES:
             raise Undecodable(Reason.TOO_LARGE, "A signal file is larger than any ECG read here.")
-
-
-def _refuse_unstated(header: str) -> None:
-    """Refuse a header that leaves its rate or a gain to convention, or names segments."""
-    lines = [line.split() for line in header.splitlines() if line.strip() and line[0] != "#"]
-    if "/" in lines[0][0]:
-        raise Undecodable(Reason.UNSUPPORTED, "A segment of the record has segments of its own.")
-    if len(lines[0]) < 3:  # noqa: PLR2004 - name, signals, rate
-        raise Undecodable(Reason.NO_RATE, "The header does not state a sampling frequency.")
-    for fields in lines[1 : 1 + int(lines[0][1])]:
-        if len(fields) < 3 or not float(re.split(r"[(/]", fields[2])[0]):  # noqa: PLR2004 - file, format, gain
-            raise Undecodable(Reason.NO_SCALE, "The header does not state the gain of a signal.")
 
 
 def _checksum_notes(record: Any) -> Iterator[str]:

@@ -152,7 +152,7 @@ def test_a_changed_byte_is_refused(at: int) -> None:
         (atc({b"info": info(), b"fmt ": layout()}), Reason.NO_WAVEFORM),
         (atc(blocks(leads=0) | {b"ecg ": b""}), Reason.NO_WAVEFORM),
     ],
-    ids=str,
+    ids=lambda item: item if isinstance(item, Reason) else "file",
 )
 def test_what_is_not_whole_is_refused(data: bytes, reason: Reason) -> None:
     assert refusal(data) is reason

@@ -96,7 +96,7 @@ def test_each_signal_has_its_own_ranges(low: float, span: float, digital: tuple[
 @pytest.mark.parametrize(
     ("label", "lead"),
     [("ECG I", Lead.I), ("EKG I", Lead.I), ("ECG Lead II", Lead.II), ("aVR", Lead.aVR),
-     ("ECG", Lead.ECG)],
+     ("ECG", Lead.ECG), ("EKG", Lead.ECG)],
 )  # fmt: skip
 def test_labels_are_read_as_laboratories_write_them(label: str, lead: Lead) -> None:
     assert analysis.read(edf(signal(wave()[0], label))).ecg.leads == (lead,)
