@@ -175,3 +175,12 @@ def test_the_real_cart_ecg_survives_within_half_a_step() -> None:
     again = decode(dcmread(BytesIO(file_of(item))))
     assert np.abs(again.ecg.signal - source.ecg.signal).max() <= 0.0005 + 1e-6
     assert again.median_beat.leads == source.median_beat.leads
+
+
+def test_words_on_the_device_that_no_long_string_holds_are_shortened() -> None:
+    made = encode(
+        ecg(),
+        identity=IDENTITY,
+        acquisition=Acquisition(manufacturer="A\\B", software="x" * 100),
+    )
+    assert (made.Manufacturer, made.SoftwareVersions) == ("A/B", "x" * 64)

@@ -24,6 +24,7 @@ MAX_CHANNELS: Final = 24
 
 _MICROVOLT: Final = Code("UCUM", "uV", "microvolt")
 _LARGEST: Final = 32767
+_LONG_STRING: Final = 64
 _NO_PATIENT: Final = Patient()
 _NO_ACQUISITION: Final = Acquisition()
 
@@ -144,11 +145,16 @@ def _write_study(dataset: Dataset, identity: Identity) -> None:
 def _write_acquisition(dataset: Dataset, acquisition: Acquisition, at: datetime) -> None:
     dataset.AcquisitionDateTime = f"{at:%Y%m%d%H%M%S.%f%z}"
     dataset.AcquisitionContextSequence = []
-    dataset.Manufacturer = acquisition.manufacturer or ""
+    dataset.Manufacturer = _long_string(acquisition.manufacturer)
     if acquisition.model:
-        dataset.ManufacturerModelName = acquisition.model
+        dataset.ManufacturerModelName = _long_string(acquisition.model)
     if acquisition.software:
-        dataset.SoftwareVersions = acquisition.software
+        dataset.SoftwareVersions = _long_string(acquisition.software)
+
+
+def _long_string(words: str | None) -> str:
+    """Return words about a device as one LO (PS3.5 §6.2): 64 characters, no backslash."""
+    return (words or "").replace("\\", "/").strip()[:_LONG_STRING]
 
 
 def _group(ecg: ECG, label: str, originality: str, acquisition: Acquisition) -> Dataset:
