@@ -1,7 +1,7 @@
 """The ECG: from any encoding to findings. A library that can be imported alone.
 
-``read`` an ECG, ``analyse`` it, ``draw`` it; nothing here knows a network, a database or a
-clock.
+``read`` an ECG, ``analyse`` it, ``draw`` it, ``write`` it; nothing here knows a network, a
+database or a clock.
 """
 
 from analysis.analyse import Options, analyse
@@ -9,6 +9,7 @@ from analysis.codes import VOCABULARY
 from analysis.ecg import ECG, Acquisition, Code, Lead, Patient, Recording, Sex
 from analysis.errors import ModelReason, ModelRejected, Reason, Undecodable
 from analysis.formats import read
+from analysis.formats.writing import write
 from analysis.measure import measure
 from analysis.model import Model, load_model
 from analysis.paper import draw
@@ -62,4 +63,5 @@ __all__ = [
     "measure",
     "read",
     "standardise",
+    "write",
 ]

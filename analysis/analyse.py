@@ -13,7 +13,7 @@ from analysis.model import Model, load_model
 from analysis.quality import examine
 from analysis.result import Finding, Result
 
-ALGORITHM_REVISION = "2"
+ALGORITHM_REVISION = "3"
 """Raised whenever the same ECG may give another result."""
 
 QTcFormula = Literal["bazett", "fridericia", "framingham", "hodges"]

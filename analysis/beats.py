@@ -20,7 +20,7 @@ Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 Band = tuple[float, float]
 
-QRS_BAND: Band = (6.0, 30.0)
+QRS_BAND: Band = (8.0, 30.0)
 """Hz: where QRS complexes, wide ones too, stand out of P, T, wander and muscle."""
 ECG_BAND: Band = (0.4, 80.0)
 """Hz: what fiducials are looked for in; wander and mains lie outside."""
@@ -38,9 +38,15 @@ _SPIKE = 0.5  # mV that one sample may not stand out of both neighbours
 _SMALLEST_QRS = 0.012  # mV in the QRS band, of the strongest lead
 _PEAKINESS = 1.5  # QRS height over the median of the envelope
 _NOISE = 1.4  # of that median: no lower a peak is accepted at once
+_EARLY = 0.8  # of the usual RR interval
+_DOUBT = 1.5  # of that median: no lower an early beat of another shape is one
 _SHAPE = (0.08, 0.10)  # s before and after R: what beats are aligned and compared by
 _SHIFT = 0.03  # s that alignment may move a beat
-_SAME_SHAPE = 0.85  # correlation
+_BEAT = (0.10, 0.15)  # s before and after R: what tells classes
+_ALIKE, _UNLIKE = 0.25, 4.0  # quantile of the differences that is noise; times it: another shape
+_LIMITS = (0.16, 0.64)  # of the power of a beat, between which that lies
+_MAINS_PERIOD = 0.02  # s
+_TINY = 1e-12  # mV²
 _CLASSES = 8
 
 
@@ -174,11 +180,12 @@ def detect(prepared: Prepared) -> Beats:
     peaks = _qrs_peaks(envelope, prepared)
     if not peaks.size or np.median(_height(prepared.qrs, peaks)) < _SMALLEST_QRS:
         return NO_BEATS
-    weighted = Prepared(
-        prepared.clean, prepared.qrs * weights[:, None], prepared.sampling_frequency
-    )
+    each = weights[:, None]
+    weighted = Prepared(prepared.clean * each, prepared.qrs * each, prepared.sampling_frequency)
     peaks, classes = _classify(weighted, _strongest(weighted, peaks))
-    return Beats(peaks, classes, _premature(peaks))
+    real = ~_doubtful(envelope, prepared, peaks, classes)
+    _, classes = np.unique(classes[real], return_inverse=True)
+    return Beats(peaks[real], classes, _premature(peaks[real]))
 
 
 def _height(qrs: Floats, peaks: Indices) -> Floats:
@@ -270,6 +277,22 @@ def _search_back(candidates: Indices, heights: Floats, chosen: Mask) -> Mask:
     return completed
 
 
+def _doubtful(envelope: Floats, prepared: Prepared, peaks: Indices, classes: Indices) -> Mask:
+    """Return which beats are early, low and unlike the dominant ones: P, T or noise."""
+    if peaks.size < 3:  # noqa: PLR2004 - early for which surroundings?
+        return np.zeros(peaks.size, np.bool_)
+    intervals = np.diff(peaks)
+    usual = ndimage.median_filter(intervals, size=9, mode="nearest")
+    short = intervals < _EARLY * usual
+    early = np.append(False, short) | np.append(short, False)
+    reach = prepared.samples(_ENVELOPE / 2)
+    around = np.clip(peaks[:, None] + np.arange(-reach, reach + 1), 0, envelope.size - 1)
+    surroundings = _surroundings(envelope, peaks, prepared)
+    low = envelope[around].max(axis=1) < np.maximum(_ACCEPTED, _DOUBT * surroundings)
+    doubtful: Mask = early & low & (classes != 0)
+    return doubtful
+
+
 def _strongest(weighted: Prepared, peaks: Indices) -> Indices:
     """Return the sample of greatest magnitude over all leads near each peak."""
     magnitude = np.einsum("ls,ls->s", weighted.qrs, weighted.qrs)
@@ -279,11 +302,23 @@ def _strongest(weighted: Prepared, peaks: Indices) -> Indices:
     return strongest
 
 
-def windows(rows: Floats, centres: Indices, before: int, after: int) -> Floats:
-    """Return ``(centres, leads, before + after)`` samples; NaN beyond the recording."""
-    padded = np.pad(rows, ((0, 0), (before, after)), constant_values=np.nan)
-    view = np.lib.stride_tricks.sliding_window_view(padded, before + after, axis=1)
-    return view[:, centres].transpose(1, 0, 2)
+def windows(
+    rows: Floats, centres: Indices, before: int, after: int, *, beyond: float = np.nan
+) -> Floats:
+    """Return ``(centres, leads, before + after)`` samples, with what lies beyond the recording."""
+    samples = rows.shape[1]
+    where = centres[:, None] + np.arange(-before, after)
+    cut = rows[:, np.clip(where, 0, max(0, samples - 1))].transpose(1, 0, 2)
+    for beat in np.flatnonzero((where[:, 0] < 0) | (where[:, -1] >= samples)):
+        cut[beat][:, (where[beat] < 0) | (where[beat] >= samples)] = beyond
+    return cut
+
+
+def without_mains(rows: Floats, sampling_frequency: float) -> Floats:
+    """Return the rows smoothed over 20 ms, in which mains of 50 and 60 Hz average out."""
+    size = max(1, round(_MAINS_PERIOD * sampling_frequency))
+    smooth: Floats = ndimage.uniform_filter1d(rows, size, axis=-1, mode="nearest")
+    return smooth
 
 
 def median(beats: Floats) -> Floats:
@@ -297,9 +332,10 @@ def _classify(weighted: Prepared, peaks: Indices) -> tuple[Indices, Indices]:
     """Return the peaks aligned within their classes, and the classes, 0 the dominant one."""
     peaks = _aligned(weighted, peaks)
     classes = _classes(weighted, peaks)
-    for number in range(classes.max() + 1):
-        members = classes == number
-        peaks[members] = _aligned(weighted, peaks[members])
+    if classes.any():
+        for number in range(classes.max() + 1):
+            members = classes == number
+            peaks[members] = _aligned(weighted, peaks[members])
     order = np.argsort(peaks, kind="stable")
     distinct = np.diff(peaks[order], prepend=-1) > 0
     _, classes = np.unique(classes[order][distinct], return_inverse=True)
@@ -309,7 +345,7 @@ def _classify(weighted: Prepared, peaks: Indices) -> tuple[Indices, Indices]:
 def _shapes(weighted: Prepared, peaks: Indices, reach: int) -> Floats:
     before = weighted.samples(_SHAPE[0]) + reach
     after = weighted.samples(_SHAPE[1]) + reach
-    return np.nan_to_num(windows(weighted.qrs, peaks, before, after))
+    return windows(weighted.qrs, peaks, before, after, beyond=0.0)
 
 
 def _aligned(weighted: Prepared, peaks: Indices) -> Indices:
@@ -321,7 +357,7 @@ def _aligned(weighted: Prepared, peaks: Indices) -> Indices:
     length = wide.shape[2] - 2 * reach
     shifted = np.lib.stride_tricks.sliding_window_view(wide, length, axis=2)
     template = median(shifted[:, :, reach])
-    likeness = np.einsum("blsw,lw->bs", shifted, template, optimize=True)
+    likeness = np.einsum("blsw,lw->bs", shifted, template)
     moved = peaks + np.argmax(likeness, axis=1) - reach
     aligned: Indices = np.clip(moved, 0, weighted.qrs.shape[1] - 1)
     return aligned
@@ -329,10 +365,7 @@ def _aligned(weighted: Prepared, peaks: Indices) -> Indices:
 
 def _classes(weighted: Prepared, peaks: Indices) -> Indices:
     """Return the class of each beat: greedily, the beat with most beats like it leads."""
-    shapes = _shapes(weighted, peaks, 0).reshape(peaks.size, -1)
-    lengths = np.linalg.norm(shapes, axis=1) + 1e-9
-    alike = (shapes @ shapes.T) / np.outer(lengths, lengths)
-    similar = (alike > _SAME_SHAPE) & (np.abs(np.log2(lengths / lengths[:, None])) < 1)
+    similar = _similar(weighted, peaks)
     classes = np.full(peaks.size, -1)
     for number in range(_CLASSES):
         free = classes < 0
@@ -342,6 +375,24 @@ def _classes(weighted: Prepared, peaks: Indices) -> Indices:
         classes[free & similar[leader]] = number
     classes[classes < 0] = classes.max() + 1
     return classes
+
+
+def _similar(weighted: Prepared, peaks: Indices) -> Mask:
+    """Return which beats have one shape, ``(beats, beats)``.
+
+    Beats differ by the power of their difference, over that of both. How much of it is noise
+    the most alike quarter of all pairs tells.
+    """
+    before, after = (weighted.samples(part) for part in _BEAT)
+    beats = windows(weighted.clean, peaks, before, after, beyond=0.0)
+    beats = without_mains(beats, weighted.sampling_frequency)
+    beats = (beats - beats.mean(axis=2, keepdims=True)).reshape(peaks.size, -1)
+    products = beats @ beats.T
+    power = np.maximum(np.diag(products), _TINY)
+    difference = (power[:, None] + power - 2 * products) / np.sqrt(np.outer(power, power))
+    noise = np.quantile(difference, _ALIKE)
+    similar: Mask = difference < np.clip(_UNLIKE * noise, *_LIMITS)
+    return similar
 
 
 def _premature(peaks: Indices) -> Mask:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis import morphology, rhythm
-from analysis.beats import NO_BEATS, Beats, Floats
+from analysis.beats import NO_BEATS, Beats, Floats, Mask
 from analysis.delineator import Delineator, shipped
 from analysis.ecg import ECG, LIMB, Lead, Patient, derive_limb_leads
 from analysis.fiducials import Fiducials, delineate
@@ -99,6 +99,7 @@ def of_examined(
         fiducials=_fiducials(ecg, examined, found, rate),
         median_beat=median,
         median_fiducials=_named(found.median_marks[-1]) if found else {},
+        beat_kinds=(),
     )
 
 
@@ -166,36 +167,44 @@ def _corrected(qt_interval: Quantity, rr_interval: Quantity) -> dict[str, Quanti
 def _axes(
     median: ECG | None, found: Fiducials | None, dominant: tuple[int, ...]
 ) -> dict[str, Quantity]:
-    return {f"{wave}_axis": _axis(median, found, wave, dominant) for wave in ("p", "qrs", "t")}
+    """Return the frontal axes of the net areas of P, QRS and T."""
+    frontal = _frontal(median) if median else None
+    mark = _named(found.median_marks[-1]) if found else {}
+    return {
+        f"{wave}_axis": _axis(
+            frontal, mark.get(f"{wave}_onset", np.nan), mark.get(f"{wave}_offset", np.nan), dominant
+        )
+        for wave in ("p", "qrs", "t")
+    }
 
 
-def _axis(
-    median: ECG | None, found: Fiducials | None, wave: str, dominant: tuple[int, ...]
-) -> Quantity:
+def _frontal(median: ECG) -> ECG:
+    limb = [lead for lead in LIMB if lead in median and np.isfinite(median[lead]).all()]
+    return derive_limb_leads(median.select(limb))[0]
+
+
+def _axis(frontal: ECG | None, onset: float, offset: float, dominant: tuple[int, ...]) -> Quantity:
     """Return the frontal axis of the net area of a wave.
 
     A vector of length E at angle a gives I = E cos a and aVF = (√3/2) E sin a in Einthoven's
     triangle, hence the factor.
     """
     angle, reason = np.nan, _NO_BEATS
-    if median is not None and found is not None:
-        mark = _named(found.median_marks[-1])
-        area_i, area_avf, reason = _net_areas(median, mark[f"{wave}_onset"], mark[f"{wave}_offset"])
+    if frontal is not None:
+        area_i, area_avf, reason = _net_areas(frontal, onset, offset)
         if not reason:
             angle = np.degrees(np.arctan2(2 * area_avf, np.sqrt(3) * area_i))
     return _quantity(angle, "deg", "net areas of I and aVF, median beat", dominant, reason)
 
 
-def _net_areas(median: ECG, onset: float, offset: float) -> tuple[float, float, str]:
+def _net_areas(frontal: ECG, onset: float, offset: float) -> tuple[float, float, str]:
     """Return the net areas of I and aVF in mV·ms, or the reason why there are none."""
-    limb = [lead for lead in LIMB if lead in median and np.isfinite(median[lead]).all()]
-    frontal = derive_limb_leads(median.select(limb))[0]
     if Lead.I not in frontal or Lead.aVF not in frontal:
         return np.nan, np.nan, _NO_FRONTAL_PLANE
     if not np.isfinite(offset - onset):
         return np.nan, np.nan, "the wave was not found on the median beat"
     area_i, area_avf = (
-        _area(frontal[lead], onset, offset) * 1000 / median.sampling_frequency
+        _area(frontal[lead], onset, offset) * 1000 / frontal.sampling_frequency
         for lead in (Lead.I, Lead.aVF)
     )
     small = np.hypot(area_i, area_avf) < _SMALLEST_AREA
@@ -229,14 +238,18 @@ def _fiducials(
     table: dict[str, Floats] = dict.fromkeys((*ecg.leads, GLOBAL), absent)
     if found:
         marks = found.marks * (ecg.sampling_frequency / rate)
-        for row, lead in enumerate((*examined.usable, GLOBAL)):
-            table[lead] = marks[:, row] if lead == GLOBAL else _recorded(marks[:, row], ecg[lead])
+        table[GLOBAL] = marks[:, -1]
+        rows = [ecg.leads.index(lead) for lead in examined.usable]
+        recorded = _recorded(marks[:, :-1], np.isnan(ecg.signal[rows]))
+        table |= {lead: recorded[:, row] for row, lead in enumerate(examined.usable)}
     return {
         str(lead): dict(zip(FIDUCIAL_KINDS, marks.T, strict=True)) for lead, marks in table.items()
     }
 
 
-def _recorded(marks: Floats, samples: Floats) -> Floats:
-    """Return the marks of a lead without those that fall into a gap of its recording."""
-    position = np.clip(np.rint(np.nan_to_num(marks)), 0, samples.size - 1).astype(np.intp)
-    return np.where(np.isnan(samples[position]), np.nan, marks)
+def _recorded(marks: Floats, missing: Mask) -> Floats:
+    """Return the marks of the leads without those that fall into a gap of their recording."""
+    if not missing.any():
+        return marks
+    position = np.clip(np.rint(np.nan_to_num(marks)), 0, missing.shape[1] - 1).astype(np.intp)
+    return np.where(missing[np.arange(len(missing))[:, None], position], np.nan, marks)

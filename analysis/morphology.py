@@ -246,9 +246,10 @@ def _waves(qrs: Array, ms: float) -> tuple[Indices, Indices, Array, Array]:
 def _runs(qrs: Array) -> tuple[Indices, Indices, Indices, Indices]:
     """Return lead, first and last sample and sign of each stretch on one side of the level."""
     leads, samples = qrs.shape
-    beyond = np.abs(np.nan_to_num(qrs)) > _SMALLEST / 2
+    known = np.nan_to_num(qrs)
+    beyond = np.abs(known) > _SMALLEST / 2
     since = np.maximum.accumulate(np.where(beyond, np.arange(samples), 0), axis=1)
-    side = np.where(beyond, np.sign(np.nan_to_num(qrs)), 0).astype(np.intp)
+    side = np.where(beyond, np.sign(known), 0).astype(np.intp)
     side = np.take_along_axis(side, since, axis=1)
     change = np.diff(side, axis=1, prepend=0) != 0
     change[:, 0] = True
@@ -295,13 +296,14 @@ def _jt(measurements: Measurements) -> Quantity:
 
 def _qt_dispersion(measurements: Measurements, beats: Rows, sampling_frequency: float) -> Quantity:
     """Return the longest less the shortest QT of the leads, each the median of its beats."""
+    rows = list(beats)
     each = [
-        marks["t_offset"][list(beats)] - marks["qrs_onset"][list(beats)]
+        marks["t_offset"][rows] - marks["qrs_onset"][rows]
         for lead, marks in measurements.fiducials.items()
-        if lead != "global"
+        if lead != "global" and rows
     ]
-    intervals = [float(np.nanmedian(part)) for part in each if np.isfinite(part).any()]
-    spread = max(intervals) - min(intervals) if len(intervals) >= _FEWEST_LEADS else np.nan
+    measured = np.array([part for part in each if np.isfinite(part).any()])
+    spread = float(np.ptp(_medians(measured))) if len(measured) >= _FEWEST_LEADS else np.nan
     return _quantity(
         spread * 1000 / sampling_frequency,
         "ms",
@@ -309,6 +311,15 @@ def _qt_dispersion(measurements: Measurements, beats: Rows, sampling_frequency: 
         beats,
         f"QT was measured in fewer than {_FEWEST_LEADS} leads",
     )
+
+
+def _medians(rows: Array) -> Array:
+    """Return the median of each row's numbers, of which there is one at least."""
+    ordered = np.sort(rows, axis=1)
+    count = np.isfinite(ordered).sum(axis=1)
+    lead = np.arange(len(rows))
+    medians: Array = (ordered[lead, (count - 1) // 2] + ordered[lead, count // 2]) / 2
+    return medians
 
 
 def height(leads: LeadMeasurements, lead: Lead) -> float:

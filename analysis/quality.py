@@ -21,6 +21,7 @@ from analysis.beats import (
     median,
     prepare,
     windows,
+    without_mains,
 )
 from analysis.ecg import ECG, STANDARD_12, Lead
 from analysis.result import Quality, QualityReason, Verdict
@@ -35,8 +36,10 @@ _TWO_LEVELS = 0.7  # of the samples within a twentieth of the range of the extre
 _LESSER_LEVEL = 0.1  # of the samples at the lesser of the two
 _WANDER_BAND, _WANDER = (0.05, 0.5), 0.25  # Hz, mV rms
 _MAINS_BANDS, _MAINS = ((49.0, 51.0), (59.0, 61.0)), 0.03  # Hz, mV rms
+_MAINS_BESIDE, _MAINS_CLEARNESS = 3.0, 4.0  # Hz beside them; times the power there that mains have
 _LIKENESS, _SCATTER = 0.55, 0.025  # of beats to each other, mV rms about their mean: noise
 _LOUD_LIKENESS, _LOUD_SCATTER = 0.8, 0.2  # the same where the noise is loud
+_DECILE = 0.7  # of the correlations of beats to each other
 _COMPARED = 24  # beats at least, where there are as many
 _BEAT = (0.1, 0.2)  # s before and after R that are compared
 _SHORTEST, _SHORT = 1.0, 5.0  # s of signal: below the first none is read, below the other less
@@ -96,10 +99,11 @@ def examine(ecg: ECG, *, expected: tuple[Lead, ...]) -> Assessed:
     faults = _missing(ecg, expected) | _own_faults(ecg)
     rows = _rows(ecg, faults)
     readable = ecg.duration >= _SHORTEST
-    prepared = prepare(ecg.select(ecg.leads[row] for row in rows)) if rows and readable else None
+    prepared = prepare(_selected(ecg, rows)) if rows and readable else None
     beats = detect(prepared) if prepared else None
     if prepared and beats:
-        noisy = _noisy(prepared, beats)
+        humming = np.array([QualityReason.MAINS in faults[ecg.leads[row]] for row in rows])
+        noisy = _noisy(prepared, beats, humming)
         for row, noise in zip(rows, noisy, strict=True):
             faults[ecg.leads[row]] += (QualityReason.NOISE,) * bool(noise)
         prepared, rows = _of_rows(prepared, ~noisy), _rows(ecg, faults)
@@ -118,7 +122,13 @@ def _rows(ecg: ECG, faults: Mapping[Lead, tuple[QualityReason, ...]]) -> list[in
     return [row for row, lead in enumerate(ecg.leads) if set(faults[lead]) <= _HARMLESS]
 
 
+def _selected(ecg: ECG, rows: list[int]) -> ECG:
+    return ecg if len(rows) == len(ecg.leads) else ecg.select(ecg.leads[row] for row in rows)
+
+
 def _of_rows(prepared: Prepared, chosen: Mask) -> Prepared | None:
+    if chosen.all():
+        return prepared
     if not chosen.any():
         return None
     return Prepared(prepared.clean[chosen], prepared.qrs[chosen], prepared.sampling_frequency)
@@ -171,7 +181,7 @@ def _clipped(gapless: Floats) -> Mask:
 
 
 def _spectral(gapless: Floats, sampling_frequency: float) -> tuple[Array, Array]:
-    """Return the rms of wander and of mains in each lead, mV."""
+    """Return the rms of wander, and of mains, where they stand out, in each lead, mV."""
     samples = gapless.shape[1]
     spectrum = np.abs(fft.rfft(gapless - gapless.mean(axis=1, keepdims=True))) / samples
     frequency = fft.rfftfreq(samples, 1 / sampling_frequency)
@@ -182,7 +192,11 @@ def _spectral(gapless: Floats, sampling_frequency: float) -> tuple[Array, Array]
         return within
 
     wander = power(*_WANDER_BAND)
-    mains = np.max([power(*band) for band in _MAINS_BANDS], axis=0)
+    mains = np.zeros(len(gapless))
+    for low, high in _MAINS_BANDS:
+        beside = [power(low + step, high + step) for step in (-_MAINS_BESIDE, _MAINS_BESIDE)]
+        within = power(low, high)
+        mains = np.maximum(mains, np.where(within > _MAINS_CLEARNESS * sum(beside) / 2, within, 0))
     return np.sqrt(wander), np.sqrt(mains)
 
 
@@ -192,22 +206,31 @@ def likeness(prepared: Prepared, beats: Beats) -> Floats:
     The seventh decile of the correlations between any two beats, so that a bigeminus is not
     taken for noise. A single beat is like itself; no beat is noise.
     """
-    cut = _some_beats(prepared, beats)
+    return _likeness(_some_beats(prepared, beats))
+
+
+def _likeness(cut: Floats) -> Floats:
     if cut.shape[1] < 2:  # noqa: PLR2004 - nothing to compare
         return np.full(len(cut), float(cut.shape[1]))
     cut = cut / (np.linalg.norm(cut, axis=2, keepdims=True) + 1e-9)
     pairs = np.triu_indices(cut.shape[1], 1)
-    like: Floats = np.quantile((cut @ cut.transpose(0, 2, 1))[:, *pairs], 0.7, axis=1)
+    ordered = np.sort((cut @ cut.transpose(0, 2, 1))[:, *pairs], axis=1)
+    like: Floats = ordered[:, int(_DECILE * ordered.shape[1])]
     return like
 
 
-def _noisy(prepared: Prepared, beats: Beats) -> Mask:
-    """Return which leads are noise: beats unlike each other, by more than a small lead has."""
+def _noisy(prepared: Prepared, beats: Beats, humming: Mask) -> Mask:
+    """Return which leads are noise: beats unlike each other, by more than a small lead has.
+
+    Mains are told by themselves and make no noise of a lead that hums.
+    """
     cut = _some_beats(prepared, beats)
     if not cut.shape[1]:
         return np.zeros(len(cut), np.bool_)
+    if humming.any():
+        cut[humming] = without_mains(cut[humming], prepared.sampling_frequency)
     scatter = (cut - cut.mean(axis=1, keepdims=True)).std(axis=(1, 2))
-    like = likeness(prepared, beats)
+    like = _likeness(cut)
     noisy: Mask = (like < _LIKENESS) & (scatter > _SCATTER)
     loud: Mask = (like < _LOUD_LIKENESS) & (scatter > _LOUD_SCATTER)
     return noisy | loud

@@ -151,6 +151,21 @@ _NO_RATE, _NO_SHARE = _unmeasured("{H.B.}/min"), _unmeasured("%")
 _NO_TIME, _NO_VOLTAGE, _NO_PRODUCT = (_unmeasured(unit) for unit in ("ms", "mV", "mV.ms"))
 
 
+class BeatKind(StrEnum):
+    """What the shape and the timing of a beat say of it."""
+
+    DOMINANT = "dominant"
+    PACED = "paced"
+    """Dominant, in a rhythm that a pacemaker leads."""
+    SUPRAVENTRICULAR = "supraventricular"
+    """Premature, of the dominant shape."""
+    ABERRANT = "aberrant"
+    """Premature, supraventricular, of another shape."""
+    VENTRICULAR = "ventricular"
+    OTHER = "other"
+    """Of another shape, and not premature."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Measurements:
     """The global measurements, the beats they rest on and every fiducial.
@@ -190,6 +205,8 @@ class Measurements:
     """The median of the dominant beats, all leads."""
     median_fiducials: Mapping[str, float] = field(default_factory=dict)
     """Global fiducials of the median beat, in its own samples; NaN = absent."""
+    beat_kinds: tuple[BeatKind, ...] = ()
+    """Of each beat, as far as shape and timing tell."""
 
     def quantities(self) -> Iterator[tuple[str, Quantity]]:
         """Yield each global measurement by its name."""
@@ -425,6 +442,7 @@ def _measurements_to_plain(meas: Measurements) -> dict[str, Any]:
     return {
         "quantities": {name: _plain(value) for name, value in meas.quantities()},
         "r_peaks": _packed(meas.r_peaks),
+        "beat_kinds": list(meas.beat_kinds),
         "fiducials": {
             "leads": leads,
             "kinds": kinds,
@@ -453,6 +471,7 @@ def _measurements_from_plain(document: dict[str, Any]) -> Measurements:
             for name, item in document["quantities"].items()
         },
         r_peaks=_unpacked(document["r_peaks"]),
+        beat_kinds=tuple(map(BeatKind, document.get("beat_kinds", ()))),
         fiducials={
             lead: {kind: next(marks) for kind in fiducials["kinds"]} for lead in fiducials["leads"]
         },

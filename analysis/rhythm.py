@@ -8,18 +8,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import detrend
 
-from analysis.beats import Beats, Prepared, windows
+from analysis import pacing
+from analysis.atria import Conduction, conduction
+from analysis.beats import Beats, Floats, Prepared, windows
 from analysis.ecg import ECG, Lead
 from analysis.quality import Assessed
-from analysis.result import Measurements, Quantity
+from analysis.result import BeatKind, Measurements, Quantity
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _EARLY = 0.8  # of the interval after it: a beat this early is premature
 _EARLY_FOR_ALL = 0.88  # of the median interval, which a premature beat must undercut too
+_EARLY_SHARE = 0.1  # of the beats of an ectopic shape that come early at least
 _WIDER = 25.0  # ms that a ventricular beat is wider than the dominant ones
 _WIDE = 120.0  # ms
 _KEPT = 0.75  # of the smallest RR differences: what single ectopic beats cannot reach
@@ -32,12 +34,7 @@ _P_LEADS = 3  # the leads of most constant P waves
 _TQ = (0.45, 0.75, 0.05)  # s after R at an RR interval of 1 s, at most of RR, s before R
 _MOST_SPANS = 100  # that are looked at, spread over a long recording
 _ATRIAL_LEADS = (Lead.II, Lead.III, Lead.aVF, Lead.V1)
-_FLUTTER_BAND = (3.5, 6.0)  # Hz, 210 to 360 per minute
-_SPIKE_WIDTH = 0.004  # s
-_SPIKE_WINDOW = (0.30, 0.036)  # s before R
-_SPIKE_LEADS = 3
-_SPIKE, _SPIKE_CLEARNESS = 0.2, 10.0  # mV; over the ninth decile of all samples
-_SPIKE_RATE = 250.0  # Hz below which a spike is lost
+_FLUTTER_BAND, _FLUTTER_STEP = (3.5, 6.0), 0.1  # Hz, 210 to 360 per minute
 _FEWEST_NN = 5
 _EACH_BEAT = 0.8  # of the beats: nearly every
 _FLUTTER_SHARE, _FLUTTER_CYCLES = 0.5, 1.4
@@ -52,7 +49,12 @@ class Rhythm:
     rr
         ``(beats - 1,)``, RR intervals in ms.
     ventricular, supraventricular
-        ``(beats,)``: premature beats by origin.
+        ``(beats,)``: ectopic beats by origin; the supraventricular ones are premature, the
+        ventricular ones of a shape that is.
+    aberrant
+        ``(beats,)``: the supraventricular ones of another shape than the dominant one.
+    paced_beats
+        ``(beats,)``: with a spike before the QRS.
     normal
         ``(beats,)``: of dominant shape and not premature.
     irregularity
@@ -68,6 +70,8 @@ class Rhythm:
         how many of its cycles fit between them.
     spike
         Median height of the sharpest peak before the QRS, mV, where it stands out; else 0.
+    conduction
+        How P waves and beats follow each other; None where P waves cannot be followed.
     """
 
     rr: Array
@@ -81,10 +85,13 @@ class Rhythm:
     atrial_share: float
     atrial_cycles: float
     spike: float
+    aberrant: Mask
+    paced_beats: Mask
+    conduction: Conduction | None = None
 
     @property
     def premature(self) -> Mask:
-        """``(beats,)``: premature beats of either origin."""
+        """``(beats,)``: ectopic beats of either origin."""
         return self.ventricular | self.supraventricular
 
     @property
@@ -100,7 +107,7 @@ class Rhythm:
     @property
     def paced(self) -> bool:
         """Whether spikes stand before the QRS complexes."""
-        return self.spike >= _SPIKE
+        return self.spike >= pacing.SMALLEST
 
 
 def of_examined(ecg: ECG, examined: Assessed, measurements: Measurements) -> Rhythm:
@@ -111,20 +118,25 @@ def of_examined(ecg: ECG, examined: Assessed, measurements: Measurements) -> Rhy
     rr = np.diff(beats.r_peaks) / prepared.sampling_frequency * 1000
     premature = _premature(beats, rr)
     widths = _widths(measurements, ecg.sampling_frequency)
-    ventricular = premature & _ventricular(beats, widths)
+    ventricular = _ventricular(beats, widths, premature)
+    supraventricular = premature & ~ventricular
     frequency, share, cycles = _atrial(prepared, beats, examined.usable)
+    spike, paced_beats = pacing.spikes(ecg, examined.usable, measurements.r_peaks)
     return Rhythm(
         rr=rr,
         ventricular=ventricular,
-        supraventricular=premature & ~ventricular,
+        supraventricular=supraventricular,
+        aberrant=supraventricular & (beats.classes != 0),
+        paced_beats=paced_beats,
         normal=(beats.classes == 0) & ~premature,
-        irregularity=_irregularity(rr),
+        irregularity=irregularity(rr),
         p_constancy=_p_constancy(prepared, beats, measurements, ecg.sampling_frequency),
         p_share=_p_share(measurements, beats),
         atrial_frequency=frequency,
         atrial_share=share,
         atrial_cycles=cycles,
-        spike=_spike(ecg, examined.usable, measurements.r_peaks),
+        spike=spike,
+        conduction=conduction(prepared, beats),
     )
 
 
@@ -134,6 +146,8 @@ _NOTHING = Rhythm(
     ventricular=_NO_MASK,
     supraventricular=_NO_MASK,
     normal=_NO_MASK,
+    aberrant=_NO_MASK,
+    paced_beats=_NO_MASK,
     irregularity=np.nan,
     p_constancy=np.nan,
     p_share=np.nan,
@@ -161,11 +175,20 @@ def complete(measurements: Measurements, rhythm: Rhythm) -> Measurements:
         pnn50 = 100 * float(np.mean(np.abs(changes) > 50))  # noqa: PLR2004 - ms, by its name
     return replace(
         measurements,
+        beat_kinds=_kinds(rhythm),
         atrial_rate=_atrial_rate(measurements, rhythm),
         sdnn=_variability(sdnn, "ms", f"standard deviation {within}", beats),
         rmssd=_variability(rmssd, "ms", f"RMS of the differences {within}", beats),
         pnn50=_variability(pnn50, "%", f"differences above 50 ms {within}", beats),
     )
+
+
+def _kinds(rhythm: Rhythm) -> tuple[BeatKind, ...]:
+    kinds = np.where(rhythm.normal, BeatKind.DOMINANT, BeatKind.OTHER).astype(object)
+    kinds[rhythm.supraventricular] = BeatKind.SUPRAVENTRICULAR
+    kinds[rhythm.aberrant] = BeatKind.ABERRANT
+    kinds[rhythm.ventricular] = BeatKind.VENTRICULAR
+    return tuple(map(BeatKind, kinds.tolist()))
 
 
 def _variability(value: float, unit: str, method: str, beats: tuple[int, ...]) -> Quantity:
@@ -180,6 +203,9 @@ def _atrial_rate(measurements: Measurements, rhythm: Rhythm) -> Quantity:
     p_peaks = measurements.fiducials.get("global", {}).get("p_peak", np.empty(0))
     rate = measurements.heart_rate
     led = p_peaks.size > 1 and bool(np.isfinite(p_peaks).mean() >= _EACH_BEAT)
+    if rhythm.conduction and (rhythm.conduction.waves > 1).any():
+        method = "P waves followed between T and QRS"
+        return Quantity(value=60000 / rhythm.conduction.interval, unit=rate.unit, method=method)
     if led and rate.value is not None:
         return replace(rate, method="P waves before the QRS complexes, at their mean rate")
     if rhythm.flutters:
@@ -208,16 +234,24 @@ def _widths(measurements: Measurements, sampling_frequency: float) -> Array:
     return widths
 
 
-def _ventricular(beats: Beats, widths: Array) -> Mask:
-    """Return which beats differ from the dominant ones in shape and are wider."""
+def _ventricular(beats: Beats, widths: Array, premature: Mask) -> Mask:
+    """Return which beats are of a shape unlike the dominant one, wider, and early in part.
+
+    A shape that never comes early may be a bundle branch block that comes and goes.
+    """
     usual = widths[(beats.classes == 0) & np.isfinite(widths)]
     typical = np.median(usual) if usual.size else np.nan
     wider: Mask = (widths > typical + _WIDER) | (widths >= max(_WIDE, typical))
-    ventricular: Mask = (beats.classes != 0) & wider
+    early = np.bincount(beats.classes, premature) >= _EARLY_SHARE * np.bincount(beats.classes)
+    ventricular: Mask = (beats.classes != 0) & wider & early[beats.classes]
     return ventricular
 
 
-def _irregularity(rr: Array) -> float:
+def irregularity(rr: Array) -> float:
+    """Return the RMS of the lower three quarters of the RR differences, over the median RR.
+
+    NaN where there are fewer than three differences. Single ectopic beats do not raise it.
+    """
     changes = np.sort(np.abs(np.diff(rr)))
     if changes.size < _FEWEST - 1:
         return np.nan
@@ -228,23 +262,47 @@ def _irregularity(rr: Array) -> float:
 def _p_constancy(
     prepared: Prepared, beats: Beats, measurements: Measurements, sampling_frequency: float
 ) -> float:
-    if beats.r_peaks.size < _FEWEST:
+    """Return the power of the mean P over chance, after the longer half of the RR intervals.
+
+    There the T wave before does not reach into the P wave, nor are the beats premature.
+    """
+    chosen, usual = _after_longer_half(beats, prepared.sampling_frequency)
+    if chosen.size < _FEWEST:
         return np.nan
     onset = measurements.fiducials["global"]["qrs_onset"] - measurements.r_peaks
     onset = onset[np.isfinite(onset)] / sampling_frequency
     end = max(_P_WINDOW[1], _BEFORE_QRS - float(np.median(onset)) if onset.size else 0.0)
-    usual = float(np.median(np.diff(beats.r_peaks))) / prepared.sampling_frequency
     begin = max(min(_P_WINDOW[0], _P_SHARE * usual), end + _SHORTEST_P)
     before, last = prepared.samples(begin), prepared.samples(end)
-    cut = windows(prepared.clean, beats.r_peaks[beats.dominant], before, 1)[:, :, : before - last]
+    cut = windows(prepared.clean, chosen, before, 1)[:, :, : before - last]
     cut = cut[~np.isnan(cut).any(axis=(1, 2))].astype(np.float64)
     if len(cut) < _FEWEST or cut.shape[2] < _FEWEST:
         return np.nan
-    cut = detrend(cut, axis=2)
+    cut = _detrended(cut)
     mean = cut.mean(axis=0)
     chance = ((cut - mean) ** 2).sum(axis=(0, 2)) / (len(cut) - 1) / len(cut)
     each = np.sort((mean**2).sum(axis=1) / np.maximum(chance, 1e-12))
     return float(each[-_P_LEADS:].mean())
+
+
+def _after_longer_half(beats: Beats, rate: float) -> tuple[npt.NDArray[np.intp], float]:
+    """Return the R peaks of dominant shape after the longer RR intervals; their median in s."""
+    rr = np.diff(beats.r_peaks) / rate
+    dominant = beats.classes[1:] == 0
+    if not dominant.any():
+        return np.empty(0, np.intp), np.nan
+    few = max(_FEWEST, (int(dominant.sum()) + 1) // 2)
+    longest = np.argsort(np.where(dominant, -rr, 0.0), kind="stable")[:few]
+    longest = longest[dominant[longest]]
+    return beats.r_peaks[longest + 1], float(np.median(rr[longest]))
+
+
+def _detrended(rows: Floats) -> Floats:
+    """Return the rows less the straight line through each."""
+    time = np.arange(rows.shape[-1]) - (rows.shape[-1] - 1) / 2
+    slope = rows @ time / (time @ time)
+    level: Floats = rows - rows.mean(axis=-1, keepdims=True) - slope[..., None] * time
+    return level
 
 
 def _p_share(measurements: Measurements, beats: Beats) -> float:
@@ -266,8 +324,11 @@ def _atrial(
     owner = np.repeat(np.arange(len(parts)), [part.size for part in parts])
     wave = prepared.clean[rows][:, samples].astype(np.float64)
     wave -= np.stack([np.bincount(owner, row) / np.bincount(owner) for row in wave])[:, owner]
-    frequencies = np.arange(*_FLUTTER_BAND, 0.1)
-    turns = np.exp(-2j * np.pi * np.outer(frequencies, samples / prepared.sampling_frequency))
+    frequencies = np.arange(*_FLUTTER_BAND, _FLUTTER_STEP)
+    radians = -2j * np.pi / prepared.sampling_frequency * samples
+    turns = np.empty((frequencies.size, samples.size), np.complex128)
+    turns[0], turns[1:] = np.exp(_FLUTTER_BAND[0] * radians), np.exp(_FLUTTER_STEP * radians)
+    np.multiply.accumulate(turns, axis=0, out=turns)
     power = np.abs(wave @ turns.T) ** 2 * (2 / samples.size)
     share = (power / np.maximum((wave**2).sum(axis=1, keepdims=True), 1e-12)).mean(axis=0)
     best = int(np.argmax(share))
@@ -284,27 +345,3 @@ def _tq_spans(beats: Beats, rate: float) -> npt.NDArray[np.intp]:
     spans = np.stack([first, beats.r_peaks[1:] - before * rate], axis=1).astype(np.intp)
     spans = spans[spans[:, 1] - spans[:, 0] > before * rate]
     return spans[:: 1 + len(spans) // _MOST_SPANS]
-
-
-def _spike(ecg: ECG, usable: tuple[Lead, ...], r_peaks: Array) -> float:
-    """Return the median height of what is sharper than any wave before the QRS, mV.
-
-    A spike stands above both samples a few milliseconds away; the QRS itself is left out.
-    """
-    rate = ecg.sampling_frequency
-    if rate < _SPIKE_RATE or not usable:
-        return np.nan
-    first, last = (round(part * rate) for part in _SPIKE_WINDOW)
-    if r_peaks.size > 1:
-        first = max(last + 1, min(first, round(0.5 * float(np.median(np.diff(r_peaks))))))
-    wide = max(1, round(_SPIKE_WIDTH * rate))
-    cut = windows(ecg.select(usable).signal, np.rint(r_peaks).astype(np.intp), first + wide, 0)
-    cut = np.nan_to_num(cut[:, :, : first + 2 * wide - last])
-    rise, fall = (
-        cut[:, :, wide:-wide] - side for side in (cut[:, :, : -2 * wide], cut[:, :, 2 * wide :])
-    )
-    sharp = np.where(rise * fall > 0, np.minimum(np.abs(rise), np.abs(fall)), 0)
-    few = min(_SPIKE_LEADS, len(usable))
-    together = np.partition(sharp, len(usable) - few, axis=1)[:, -few:].mean(axis=1)
-    spike = float(np.median(together.max(axis=1)))
-    return spike if spike > _SPIKE_CLEARNESS * float(np.quantile(together, 0.9)) else 0.0

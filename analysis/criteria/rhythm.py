@@ -1,7 +1,10 @@
 """Rhythm: who leads the heart, how fast, how regularly, and what comes too early."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from analysis.criteria import av_block
 from analysis.criteria.case import Case, Criterion, Judgement, Unassessed
 from analysis.rhythm import Mask
 
@@ -10,7 +13,7 @@ _SVT = 150.0  # per minute: below it a sinus rhythm whose P waves hide in T is m
 _SINUS_P_AXIS = (-30.0, 105.0)  # degrees: P upright in II
 _LEADS_MOST = 0.5  # of the dominant beats that have a P wave
 _IRREGULAR = 0.055  # of the median RR
-_CONSTANT_P = 10.0  # power of the mean P over chance
+_CONSTANT_P = 8.0  # power of the mean P over chance
 _ARRHYTHMIA = 160.0, 0.1  # ms and of the mean, from shortest to longest RR
 _PAIRS = 3  # of a bigeminus
 _PAUSE = 1.7  # of the median RR
@@ -44,7 +47,8 @@ def _irregular(case: Case) -> bool:
 def _fibrillates(case: Case) -> bool:
     """Return whether RR intervals are irregular and no constant P wave leads them."""
     irregular = case.rhythm.irregularity >= _IRREGULAR
-    return irregular and case.rhythm.p_constancy < _CONSTANT_P
+    without_p = case.rhythm.p_constancy < _CONSTANT_P
+    return irregular and without_p and av_block.second_degree(case) is None
 
 
 def sinus_rhythm(case: Case) -> Judgement:
@@ -123,19 +127,21 @@ def svt(case: Case) -> Judgement:
 def _counted(case: Case, mask: Mask, what: str) -> Judgement:
     case.value("rr_interval")
     count = int(mask.sum())
-    return Judgement(count > 0, (f"{count} of {mask.size} beats premature with a {what} QRS",))
+    return Judgement(count > 0, (f"{count} of {mask.size} beats {what} QRS",))
 
 
 def pac(case: Case) -> Judgement:
     """Early beats of the dominant QRS, or no wider (AHA/ACCF/HRS 2007, part II)."""
     if _fibrillates(case):
         raise Unassessed("atrial premature beats cannot be told where P waves are missing")
-    return _counted(case, case.rhythm.supraventricular, "narrow")
+    found = _counted(case, case.rhythm.supraventricular, "premature with a narrow")
+    aberrant = int(case.rhythm.aberrant.sum())
+    return replace(found, evidence=(*found.evidence, f"{aberrant} aberrant")) if aberrant else found
 
 
 def pvc(case: Case) -> Judgement:
-    """Early beats whose QRS is wide and unlike the dominant ones (AHA/ACCF/HRS 2007, II)."""
-    return _counted(case, case.rhythm.ventricular, "wide")
+    """Beats of a wide QRS unlike the dominant one, which comes early (AHA/ACCF/HRS 2007, II)."""
+    return _counted(case, case.rhythm.ventricular, "ectopic with a wide")
 
 
 def _bigeminy(case: Case, mask: Mask, what: str) -> Judgement:
@@ -167,26 +173,52 @@ def paced(case: Case) -> Judgement:
     """
     if np.isnan(case.rhythm.spike):
         raise Unassessed("pacing spikes need a sampling frequency of 250 Hz and a QRS complex")
-    return Judgement(case.rhythm.paced, (f"spikes {case.rhythm.spike:.1f} mV before the QRS",))
+    seen = case.rhythm.paced_beats
+    return Judgement(
+        case.rhythm.paced,
+        (f"spikes {case.rhythm.spike:.1f} mV before {seen.sum()} of {seen.size} QRS complexes",),
+    )
 
 
 def av_block_2(case: Case) -> Judgement:
-    """P waves that are not all followed by a QRS (AHA/ACCF/HRS 2007, part II).
+    """P waves on time that no QRS follows: Mobitz I and II, 2:1, advanced (Kusumoto 2019).
 
-    Absent where P waves lead the beats and no pause follows; a pause is not explained here.
+    Mobitz I: PR longer before the dropped QRS than after it; Mobitz II: the same PR in two beats
+    before it and one after; 2:1: every second P wave; advanced: two in a row or more. Absent
+    where one P wave leads each beat and no pause follows.
     """
+    seen = case.rhythm.conduction
+    if seen is None or not av_block.dropped(case).any():
+        return _no_pause(case)
+    if av_block.dissociated(case):
+        return Judgement(present=False, evidence=(av_block.atria(seen),))
+    kind = av_block.second_degree(case)
+    if kind is None:
+        raise Unassessed("P waves without a QRS complex follow no known pattern")
+    return Judgement(present=True, evidence=(av_block.atria(seen), kind))
+
+
+def _no_pause(case: Case) -> Judgement:
     _led(case)
-    ratio = float(case.rhythm.rr.max() / np.median(case.rhythm.rr)) if case.rhythm.rr.size else 1
+    rr = case.rhythm.rr
+    ratio = float(rr.max() / np.median(rr)) if rr.size else 1.0
     if ratio >= _PAUSE and not case.rhythm.premature.any():
         raise Unassessed("a pause may be a dropped beat or one of the sinus node")
+    if case.rhythm.conduction is None and _rate(case)[0] < _BRADYCARDIA:
+        raise Unassessed("P waves cannot be followed between T and QRS in a slow rhythm")
     return Judgement(present=False, evidence=(f"longest RR {ratio:.2f} of the median",))
 
 
 def av_block_3(case: Case) -> Judgement:
-    """P waves and QRS complexes without relation (AHA/ACCF/HRS 2007, part II).
+    """P waves faster than a regular, slow ventricle and without relation to it (Kusumoto 2019).
 
-    Absent where P waves lead the beats; atria that beat by themselves are not looked for.
+    Absent where a P wave leads each beat at a constant distance.
     """
+    seen = case.rhythm.conduction
+    if seen is not None and av_block.dissociated(case):
+        low, high = np.nanmin(seen.delays), np.nanmax(seen.delays)
+        varying = f"P to R from {low:.0f} to {high:.0f} ms at regular RR"
+        return Judgement(present=True, evidence=(av_block.atria(seen), _rate(case)[1], varying))
     _led(case)
     return Judgement(
         present=False, evidence=(f"PR interval {case.value('pr_interval'):.0f} ms, constant",)

@@ -21,10 +21,11 @@ _UNMARKED: Final = ((b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"))
 _DECLARATION: Final = re.compile(r"\s*<\?xml[^>]*?\?>")
 _ENCODING: Final = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 _ROOT: Final = re.compile(
-    r"\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*|<!DOCTYPE[^>\[]*(?:\[[^\]]*\])?[^>]*>\s*)*"
-    r"<(?:[\w.-]+:)?([\w.-]+)",
+    r"\s*+(?>(?:<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*+(?:\[[^\]]*+\])?+[^>]*+>)\s*+)*+"
+    r"<(?:[\w.-]++:)?+([\w.-]++)",
     re.DOTALL,
 )
+"""Without backtracking over what precedes the root, which damaged comments would make endless."""
 
 
 def root_of(data: bytes) -> str | None:

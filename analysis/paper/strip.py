@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.ecg import ECG, Signal
-from analysis.paper.beats import BeatKind, beat_kinds
+from analysis.paper.beats import beat_kinds, words_of
 from analysis.paper.lettering import width
 from analysis.paper.page import INK, QUIET, Item, Line, Text
 from analysis.paper.scale import Frame, curves
@@ -23,7 +23,7 @@ from analysis.paper.tracing import (
     rhythm_strip,
     samples_of,
 )
-from analysis.result import Result
+from analysis.result import BeatKind, Result
 
 Array = npt.NDArray[np.float64]
 
@@ -33,6 +33,7 @@ SYMBOLS: Final = {
     BeatKind.DOMINANT: "",
     BeatKind.PACED: "P",
     BeatKind.SUPRAVENTRICULAR: "S",
+    BeatKind.ABERRANT: "A",
     BeatKind.VENTRICULAR: "V",
     BeatKind.OTHER: "?",
 }
@@ -165,5 +166,5 @@ def _interval(x0: float, x1: float, said: str, y: float) -> Iterator[Text]:
 
 def _legend(kinds: Iterable[BeatKind]) -> str:
     """Return what the marks over the beats mean, of those that occur."""
-    said = [f"{sign} {kind}" for kind, sign in SYMBOLS.items() if sign and kind in kinds]
+    said = [f"{sign} {words_of(kind)}" for kind, sign in SYMBOLS.items() if sign and kind in kinds]
     return ", ".join(["| beat, below it the RR interval in ms", *said])

@@ -45,7 +45,7 @@ from dicom_node.report.waveforms import (
     iod_faults,
 )
 
-__all__ = ["DESCRIPTION", "MARKED_BEATS", "annotated_ecg", "sop_class_for"]
+__all__ = ["DESCRIPTION", "MARKED_BEATS", "analysed_group", "annotated_ecg", "sop_class_for"]
 
 DESCRIPTION: Final = "Copy with AI annotations, not the original ECG"
 
@@ -144,6 +144,13 @@ def _order(groups: Sequence[Dataset], ecg: ECG) -> list[int]:
 
     first = min(range(len(groups)), key=preference)
     return [first, *(i for i in range(len(groups)) if i != first)]
+
+
+def analysed_group(source: Dataset, ecg: ECG) -> int | None:
+    """Return the multiplex group, from 1, that holds the analysed ECG; None where none does."""
+    groups = source.get("WaveformSequence") or ()
+    number = next(iter(_order(groups, ecg)), None) if groups else None
+    return number + 1 if number is not None and _holds(groups[number], ecg) else None
 
 
 def _holds(group: AttributeSet, ecg: ECG) -> bool:

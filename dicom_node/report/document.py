@@ -1,6 +1,6 @@
 """What every structured report of ours shares: its head, its evidence, observer and algorithms."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -36,12 +36,15 @@ _SCHEME: Final = {
 }
 
 
-def document(inputs: Inputs, role: Role, sop_class_uid: str, root: Attributes) -> Draft:
+def document(
+    inputs: Inputs, role: Role, sop_class_uid: str, content: Callable[[Inputs], Attributes]
+) -> Draft:
     """Return a document of this class, with the root of its content and the evidence for it."""
     brought = identity(inputs.source)
     ours = equipment(inputs.device) | placement(inputs, role, sop_class_uid)
-    content = {key: value for key, value in root.items() if key != "RelationshipType"}
-    return Draft(brought, ours | _general(inputs, role) | content)
+    root = content(inputs)
+    del root["RelationshipType"]
+    return Draft(brought, ours | _general(inputs, role) | root)
 
 
 def _general(inputs: Inputs, role: Role) -> Attributes:
@@ -130,7 +133,7 @@ def finding(statement: Statement, result: Result) -> Attributes:
     item = i.code(c.ECG_FINDING, statement.code)
     item["ContentSequence"] = [
         i.text(c.EQUIVALENT_MEANING, statement.text, i.MODIFIER),
-        *_certainty(statement, _basis(statement, result)),
+        *_certainty(statement, basis(statement, result)),
     ]
     return item
 
@@ -144,7 +147,7 @@ def _certainty(statement: Statement, finding: Finding | None) -> Iterator[Attrib
     yield i.text(c.ALGORITHM_NAME, _who(statement, finding), i.PROPERTY)
 
 
-def _basis(statement: Statement, result: Result) -> Finding | None:
+def basis(statement: Statement, result: Result) -> Finding | None:
     """Return the finding that the statement rests on: same key, present, same origin."""
     found = (
         finding

@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from analysis.ecg import Code, Lead
-from analysis.paper.beats import BeatKind, beat_kinds
+from analysis.paper.beats import beat_kinds
 from analysis.paper.tracing import rhythm_lead
-from analysis.result import Marks, QualityReason, Result
+from analysis.result import BeatKind, Marks, QualityReason, Result
 from dicom_node.report import concepts as c
 from dicom_node.report.draft import Attributes
 from dicom_node.report.objects import (
@@ -51,7 +51,7 @@ def _scp(value: str, meaning: str) -> list[Attributes]:
     ]
 
 
-_SEGMENTS: Final = (
+SEGMENTS: Final = (
     (c.P_WAVE, "p_onset", "p_offset"),
     (c.QRS_COMPLEX, "qrs_onset", "qrs_offset"),
     (c.T_WAVE, "t_onset", "t_offset"),
@@ -65,11 +65,12 @@ _POINTS: Final[tuple[tuple[Code | list[Attributes], str], ...]] = (
     (c.T_WAVE, "t_peak"),
     (_scp("5.10.3-5", "T Offset"), "t_offset"),
 )
-_KINDS: Final[Mapping[BeatKind, Code]] = MappingProxyType(
+KINDS: Final[Mapping[BeatKind, Code]] = MappingProxyType(
     {
         BeatKind.DOMINANT: _mdc("10:8240", "Dominant beat"),
         BeatKind.PACED: _mdc("10:8240", "Dominant beat"),
         BeatKind.SUPRAVENTRICULAR: _mdc("10:8256", "Supraventricular premature contraction"),
+        BeatKind.ABERRANT: _mdc("10:8256", "Supraventricular premature contraction"),
         BeatKind.VENTRICULAR: _mdc("10:8336", "Ventricular premature contraction beat"),
         BeatKind.OTHER: _mdc("10:8736", "Unclassifiable beat"),
     }
@@ -182,8 +183,8 @@ def _beats(
     peaks, kinds = result.measurements.r_peaks, beat_kinds(result)
     for row, number in enumerate(islice(numbers, min(len(peaks), MARKED_BEATS))):
         marked = (
-            *_marked([(c.R_WAVE, (peaks,)), (_KINDS[kinds[row]], (peaks,))], row, samples),
-            *_marked(_known(every, _SEGMENTS), row, samples),
+            *_marked([(c.R_WAVE, (peaks,)), (KINDS[kinds[row]], (peaks,))], row, samples),
+            *_marked(_known(every, SEGMENTS), row, samples),
             *_marked(_known(own, _POINTS), row, samples, channel),
         )
         yield from (item | {"AnnotationGroupNumber": number} for item in marked)

@@ -40,14 +40,15 @@ def _global_measurements(result: Result) -> Iterator[Attributes]:
     for name, concept in c.MEASUREMENTS.items():
         quantity = quantities[name]
         if is_reported(name, quantity):
-            yield _measurement(name, concept, quantity)
+            yield measurement(name, concept, quantity)
         elif name in c.ALWAYS_STATED:
             yield i.absent(concept, c.MEASUREMENT_FAILURE)
     if missing := list(_missing(quantities)):
         yield i.text(c.COMMENT, f"Not measured. {'; '.join(missing)}.")
 
 
-def _measurement(name: str, concept: Code, quantity: Quantity) -> Attributes:
+def measurement(name: str, concept: Code, quantity: Quantity) -> Attributes:
+    """Return a global measurement; a QTc says by which formula."""
     item = i.number(concept, quantity.value, quantity.unit)
     if name in c.FORMULAS:
         item["ContentSequence"] = [i.code(c.ALGORITHM_NAME, c.FORMULAS[name], i.PROPERTY)]
@@ -64,10 +65,16 @@ def _missing(quantities: Mapping[str, Quantity]) -> Iterator[str]:
 
 
 def _leads(leads: LeadMeasurements) -> Iterator[Attributes]:
+    for lead, numbers in lead_numbers(leads):
+        yield i.container(c.LEAD_MEASUREMENTS, _lead(lead, numbers), "3714")
+
+
+def lead_numbers(leads: LeadMeasurements) -> Iterator[tuple[Lead, list[Attributes]]]:
+    """Yield each lead that was measured, with its numbers."""
     for lead, row in zip(leads.leads, leads.values.tolist(), strict=True):
         numbers = list(_lead_numbers(row))
         if lead in LEAD_CODES and numbers:
-            yield i.container(c.LEAD_MEASUREMENTS, _lead(lead, numbers), "3714")
+            yield lead, numbers
 
 
 def _lead(lead: Lead, numbers: Iterable[Attributes]) -> Iterator[Attributes]:

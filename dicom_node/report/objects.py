@@ -59,6 +59,13 @@ class Role(StrEnum):
     ANNOTATION = "annotation"
 
 
+class Message(StrEnum):
+    """What goes to systems outside DICOM, where the settings name any."""
+
+    HL7 = "hl7"
+    FHIR = "fhir"
+
+
 class Qualification(StrEnum):
     """Content Qualification (0018,9004)."""
 
@@ -99,10 +106,11 @@ class ReportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultObject:
-    """One finished object: a complete DICOM file (PS3.10), and how to name it."""
+    """One finished object: a complete DICOM file (PS3.10) or a message, and how to name it."""
 
-    role: Role
+    role: Role | Message
     sop_class_uid: str
+    """Empty for a message; so is the series."""
     sop_instance_uid: str
     series_instance_uid: str
     data: bytes = field(repr=False)
@@ -153,7 +161,7 @@ class Inputs:
         if self.received_at.tzinfo is None:
             raise ValueError("received_at needs a time zone")
 
-    def uid(self, level: Level, role: Role) -> str:
+    def uid(self, level: Level, role: Role | Message) -> str:
         """Return the UID of this role's instance or series."""
         return object_uid(
             level,

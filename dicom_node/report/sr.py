@@ -45,7 +45,7 @@ _LINE: Final = (
 
 def ecg_report(inputs: Inputs) -> Draft:
     """Return the report as a Comprehensive SR Storage instance (PS3.3 A.35.3)."""
-    return document(inputs, Role.SR, COMPREHENSIVE_SR, _content(inputs))
+    return document(inputs, Role.SR, COMPREHENSIVE_SR, _content)
 
 
 def _content(inputs: Inputs) -> Attributes:

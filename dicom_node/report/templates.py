@@ -5,18 +5,26 @@ template (TID), a context group (CID), whether a code exists, or the limits of a
 node asks :func:`check` of every object before it sends one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from dicom_node.report import concepts as c
 from dicom_node.report.annotated import DESCRIPTION
+from dicom_node.report.annotation import tid3750_faults
+from dicom_node.report.capture import SECONDARY_CAPTURE
+from dicom_node.report.document import (
+    COMPREHENSIVE_3D_SR,
+    COMPREHENSIVE_SR,
+    WAVEFORM_ANNOTATION_SR,
+)
 from dicom_node.report.draft import AttributeSet, first_code
 from dicom_node.report.matching import Item
 from dicom_node.report.objects import UNREADABLE, Qualification, is_own
 from dicom_node.report.pdf import ENCAPSULATED_PDF
 from dicom_node.report.shell import MAY_BE_EMPTY, is_public
-from dicom_node.report.sr import COMPREHENSIVE_SR
+from dicom_node.report.tid1500 import tid1500_faults
 from dicom_node.report.tid3700 import tid3700_faults
 from dicom_node.report.uids import is_uid
 from dicom_node.report.waveforms import (
@@ -101,6 +109,38 @@ def _document(dataset: AttributeSet) -> Iterator[str]:
         yield "Encapsulated Document Length is not the document's"
 
 
+# Secondary Capture (PS3.3 A.8.1)
+
+
+def _picture(dataset: AttributeSet) -> Iterator[str]:
+    for keyword, needed in _PICTURE.items():
+        if dataset.get(keyword) != needed:
+            yield f"{keyword} is not {needed}"
+    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    length = rows * columns * _PICTURE["SamplesPerPixel"]
+    if not length or len(dataset.get("PixelData") or b"") != length + length % 2:
+        yield "the pixel data are not rows times columns"
+    if "PatientOrientation" not in dataset:
+        yield "PatientOrientation (type 2) is absent"
+    yield from _references(dataset, "ReferencedInstanceSequence")
+
+
+_PICTURE: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "Modality": "OT",
+        "ConversionType": "SYN",
+        "BurnedInAnnotation": "YES",
+        "PhotometricInterpretation": "RGB",
+        "SamplesPerPixel": 3,
+        "PlanarConfiguration": 0,
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+        "PixelRepresentation": 0,
+    }
+)
+
+
 # Annotated ECG (PS3.3 A.34, C.10.9, C.10.10)
 
 
@@ -137,24 +177,26 @@ def _references(dataset: AttributeSet, keyword: str) -> Iterator[str]:
         yield f"{keyword} does not reference the source"
 
 
-# ECG report (PS3.3 C.17.2, C.17.3; PS3.16 TID 3700)
+# Structured reports (PS3.3 C.17.2, C.17.3; PS3.16 TID 3700, 1500, 3750)
 
 
-def _flags(dataset: AttributeSet) -> Iterator[str]:
+def _document_flags(dataset: AttributeSet) -> Iterator[str]:
     for keyword, needed in _FLAGS.items():
         if dataset.get(keyword) != needed:
             yield f"{keyword} is not {needed}"
     for keyword in ("ReferencedPerformedProcedureStepSequence", "PerformedProcedureCodeSequence"):
         if keyword not in dataset:
             yield f"{keyword} (type 2) is absent"
-    template: AttributeSet = next(iter(dataset.get("ContentTemplateSequence") or ()), {})
-    if (template.get("MappingResource"), template.get("TemplateIdentifier")) != ("DCMR", "3700"):
-        yield "Content Template is not DCMR 3700"
 
 
-def _content(dataset: AttributeSet) -> Iterator[str]:
+def _content(
+    template: str, faults: Callable[[Item], Iterator[str]], dataset: AttributeSet
+) -> Iterator[str]:
+    found: AttributeSet = next(iter(dataset.get("ContentTemplateSequence") or ()), {})
+    if (found.get("MappingResource"), found.get("TemplateIdentifier")) != ("DCMR", template):
+        yield f"Content Template is not DCMR {template}"
     report = Item.read(dataset)
-    yield from tid3700_faults(report)
+    yield from faults(report)
     listed = set(_evidence(dataset))
     for item in report.walk():
         for instance in item.values.get("ReferencedSOPSequence", ()):
@@ -184,8 +226,11 @@ _FLAGS: Final = MappingProxyType(
 _COMMON: Final = (_identifiers, _series, _provenance)
 _RULES: Final = MappingProxyType(
     {
-        COMPREHENSIVE_SR: (_flags, _content),
+        COMPREHENSIVE_SR: (_document_flags, partial(_content, "3700", tid3700_faults)),
+        COMPREHENSIVE_3D_SR: (_document_flags, partial(_content, "1500", tid1500_faults)),
+        WAVEFORM_ANNOTATION_SR: (_document_flags, partial(_content, "3750", tid3750_faults)),
         ENCAPSULATED_PDF: (_pdf,),
+        SECONDARY_CAPTURE: (_picture,),
     }
     | dict.fromkeys(LIMITS, (_waveform, _annotations))
 )

@@ -3,106 +3,63 @@
 Which row rests on which source stands in CONFORMANCE.md.
 """
 
-from collections.abc import Iterable, Iterator
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Final
 
 from analysis.codes import LEAD_CODES, VOCABULARY
-from analysis.ecg import Code
 from analysis.statements import HARMLESS
 from dicom_node.report import concepts as c
-from dicom_node.report.items import CONTAINS, CONTEXT, INFERRED, MODIFIER, PROPERTY
-from dicom_node.report.matching import MANY, Item, Row, Rows, match, rows_of
-
-
-def _required(concept: Code, value_type: str, how: str = CONTAINS) -> Row:
-    return Row(concept=concept, value_types=(value_type,), relationship=how, at_least=1)
-
-
-def _choice(concept: Code, values: Iterable[Code], how: str = CONTAINS, least: int = 1) -> Row:
-    chosen = frozenset(values)
-    return Row(
-        concept=concept, value_types=("CODE",), relationship=how, at_least=least, values=chosen
-    )
-
-
-def _text(concept: Code, how: str = CONTAINS, least: int = 0, most: int = 1) -> Row:
-    return Row(
-        concept=concept, value_types=("TEXT",), relationship=how, at_least=least, at_most=most
-    )
-
-
-def _number(
-    concept: Code, unit: str, how: str = CONTAINS, *, least: int = 0, most: int = 1,
-    rows: Rows = MappingProxyType({}),
-) -> Row:  # fmt: skip
-    return Row(
-        concept=concept, value_types=("NUM",), relationship=how, at_least=least, at_most=most,
-        unit=c.UNITS[unit], rows=rows,
-    )  # fmt: skip
-
-
-def _section(
-    concept: Code, rows: Rows, template: str = "", *, least: int = 1, most: int = 1
-) -> Row:
-    return Row(
-        concept=concept, value_types=("CONTAINER",), at_least=least, at_most=most,
-        template=template, rows=rows,
-    )  # fmt: skip
-
+from dicom_node.report.items import CONTEXT, INFERRED, MODIFIER, PROPERTY
+from dicom_node.report.matching import MANY, Item, Row, match, rows_of
+from dicom_node.report.rows import (
+    FINDING_ROWS,
+    GLOBAL_ROWS,
+    LEAD_ROWS,
+    PREAMBLE_ROWS,
+    choice,
+    number,
+    required,
+    section,
+    text,
+)
 
 _TID_3704: Final = rows_of(
-    _number(c.SUBJECT_AGE, "a", least=1), _choice(c.SUBJECT_SEX, c.SEXES.values())
+    number(c.SUBJECT_AGE, "a", least=1), choice(c.SUBJECT_SEX, c.SEXES.values())
 )
 _TID_3702: Final = rows_of(
-    _choice(c.COMPARISON_DONE, (c.YES, c.NO)),
+    choice(c.COMPARISON_DONE, (c.YES, c.NO)),
     Row(concept=c.PROCEDURE_DATETIME, value_types=("DATETIME",)),
     Row(concept=c.STUDY_UID, value_types=("UIDREF",)),
     Row(concept=c.SOURCE_OF_MEASUREMENT, value_types=("WAVEFORM",)),
-    *(_number(concept, c.MEASUREMENT_UNITS[name]) for name, concept in c.CHANGES.items()),
-    _text(c.COMMENT, least=1),
+    *(number(concept, c.MEASUREMENT_UNITS[name]) for name, concept in c.CHANGES.items()),
+    text(c.COMMENT, least=1),
 )
 _TID_3708: Final = rows_of(
-    _required(c.PROCEDURE_DATETIME, "DATETIME"),
-    _required(c.SOURCE_OF_MEASUREMENT, "WAVEFORM"),
-    _choice(c.LEAD_SYSTEM, (c.UNSPECIFIED_12_LEAD,), least=0),
-    _text(c.EQUIPMENT_IDENTIFICATION),
-    _number(c.SAMPLE_RATE, "Hz"),
-    _number(c.LOW_PASS_FREQUENCY, "Hz"),
-    _number(c.NOTCH_FREQUENCY, "Hz"),
-    _text(c.ALGORITHM_NAME, least=1, most=MANY),
-    _text(c.ALGORITHM_VERSION, least=1, most=MANY),
-    _text(c.ALGORITHM_MANUFACTURER, most=MANY),
-    _text(c.ALGORITHM_PARAMETERS, most=MANY),
+    required(c.PROCEDURE_DATETIME, "DATETIME"),
+    required(c.SOURCE_OF_MEASUREMENT, "WAVEFORM"),
+    choice(c.LEAD_SYSTEM, (c.UNSPECIFIED_12_LEAD,), least=0),
+    text(c.EQUIPMENT_IDENTIFICATION),
+    number(c.SAMPLE_RATE, "Hz"),
+    number(c.LOW_PASS_FREQUENCY, "Hz"),
+    number(c.NOTCH_FREQUENCY, "Hz"),
+    text(c.ALGORITHM_NAME, least=1, most=MANY),
+    text(c.ALGORITHM_VERSION, least=1, most=MANY),
+    text(c.ALGORITHM_MANUFACTURER, most=MANY),
+    text(c.ALGORITHM_PARAMETERS, most=MANY),
 )
-_FORMULA: Final = rows_of(_choice(c.ALGORITHM_NAME, c.FORMULAS.values(), PROPERTY))
-
-
-def _measurement(name: str) -> Row:
-    concept, unit = c.MEASUREMENTS[name], c.MEASUREMENT_UNITS[name]
-    if name in c.FORMULAS:
-        return _number(concept, unit, most=len(c.FORMULAS), rows=_FORMULA)
-    return _number(concept, unit, least=int(name in c.ALWAYS_STATED))
-
-
-_TID_3713: Final = rows_of(*map(_measurement, c.MEASUREMENTS), _text(c.COMMENT))
+_TID_3713: Final = rows_of(*GLOBAL_ROWS, text(c.COMMENT))
 _TID_3714: Final = rows_of(
-    _choice(c.LEAD_ID, LEAD_CODES.values(), MODIFIER),
-    _choice(c.MEASUREMENT_METHOD, (c.MEDIAN,), CONTEXT),
-    *(_number(concept, "ms") for concept in c.LEAD_DURATIONS.values()),
-    *(_number(concept, "mV") for concept in c.LEAD_VOLTAGES.values()),
-    *(_number(concept, "mV") for concept in (c.P_MAXIMUM, c.P_MINIMUM, c.T_MAXIMUM, c.T_MINIMUM)),
+    choice(c.LEAD_ID, LEAD_CODES.values(), MODIFIER),
+    choice(c.MEASUREMENT_METHOD, (c.MEDIAN,), CONTEXT),
+    *LEAD_ROWS,
 )
 _FINDING: Final = rows_of(
-    _text(c.EQUIVALENT_MEANING, MODIFIER),
-    _number(c.PROBABILITY, "1", PROPERTY),
-    _number(c.THRESHOLD, "1", PROPERTY),
-    _text(c.ALGORITHM_NAME, PROPERTY),
+    *FINDING_ROWS,
     Row(
         concept=c.LEAD_ID, value_types=("CODE",), relationship=INFERRED, at_most=len(LEAD_CODES),
         values=frozenset(LEAD_CODES.values()),
     ),
-    _text(c.EVIDENCE, INFERRED, most=MANY),
+    text(c.EVIDENCE, INFERRED, most=MANY),
 )  # fmt: skip
 _ASSESSED: Final = (
     c.WITH_FINDINGS, c.WITHOUT_FINDINGS, c.PARTLY_WITH_FINDINGS, c.PARTLY_WITHOUT_FINDINGS,
@@ -115,42 +72,29 @@ _TID_3717: Final = rows_of(
     ),
     Row(
         concept=c.FINDINGS_SUMMARY, value_types=("CODE",), at_least=1, values=frozenset(_ASSESSED),
-        rows=rows_of(_text(c.NOT_ASSESSED, PROPERTY, most=MANY)),
+        rows=rows_of(text(c.NOT_ASSESSED, PROPERTY, most=MANY)),
     ),
 )  # fmt: skip
 _TID_3719: Final = rows_of(
-    _text(c.SUMMARY, least=1),
-    _choice(c.OVERALL_FINDING, c.OVERALL.values(), least=0),
-    _text(c.QUALITY_ASSESSMENT),
+    text(c.SUMMARY, least=1),
+    choice(c.OVERALL_FINDING, c.OVERALL.values(), least=0),
+    text(c.QUALITY_ASSESSMENT),
 )
 
 TID_3700: Final = rows_of(
-    Row(
-        concept=c.LANGUAGE,
-        value_types=("CODE",),
-        relationship=MODIFIER,
-        at_least=1,
-        scheme="RFC5646",
-    ),
-    _choice(c.OBSERVER_TYPE, (c.OBSERVER_DEVICE,), CONTEXT),
-    _required(c.OBSERVER_UID, "UIDREF", CONTEXT),
-    _text(c.OBSERVER_NAME, CONTEXT),
-    _text(c.OBSERVER_MANUFACTURER, CONTEXT),
-    _text(c.OBSERVER_MODEL_NAME, CONTEXT),
-    _text(c.OBSERVER_SERIAL_NUMBER, CONTEXT),
-    _choice(c.PROCEDURE_REPORTED, (c.TWELVE_LEAD_ECG, c.ELECTROCARDIOGRAM), MODIFIER),
-    _section(c.PATIENT_CHARACTERISTICS, _TID_3704, "3704"),
-    _section(c.PRIOR_PROCEDURES, _TID_3702, "3702"),
-    _section(c.PROCEDURE_DESCRIPTIONS, _TID_3708, "3708"),
-    _section(
+    *PREAMBLE_ROWS,
+    section(c.PATIENT_CHARACTERISTICS, _TID_3704, "3704"),
+    section(c.PRIOR_PROCEDURES, _TID_3702, "3702"),
+    section(c.PROCEDURE_DESCRIPTIONS, _TID_3708, "3708"),
+    section(
         c.QUANTITATIVE_ANALYSIS,
         rows_of(
-            _section(c.GLOBAL_MEASUREMENTS, _TID_3713, "3713"),
-            _section(c.LEAD_MEASUREMENTS, _TID_3714, "3714", least=0, most=len(LEAD_CODES)),
+            section(c.GLOBAL_MEASUREMENTS, _TID_3713, "3713"),
+            section(c.LEAD_MEASUREMENTS, _TID_3714, "3714", least=0, most=len(LEAD_CODES)),
         ),
     ),
-    _section(c.QUALITATIVE_ANALYSIS, _TID_3717, "3717"),
-    _section(c.SUMMARY, _TID_3719, "3719"),
+    section(c.QUALITATIVE_ANALYSIS, _TID_3717, "3717"),
+    section(c.SUMMARY, _TID_3719, "3719"),
 )
 """TID 3700 with TID 1204, 1002, 3704, 3702, 3708, 4019, 3713, 3714, 3715, 3717 and 3719."""
 
@@ -177,8 +121,8 @@ def _order(report: Item) -> Iterator[str]:
 
 def _algorithms(report: Item) -> Iterator[str]:
     """TID 4019: the version follows the name."""
-    for section in report.under(c.PROCEDURE_DESCRIPTIONS):
-        names = [item.name for item in section.items]
+    for part in report.under(c.PROCEDURE_DESCRIPTIONS):
+        names = [item.name for item in part.items]
         for name, following in zip(names, [*names[1:], None], strict=True):
             if name == c.ALGORITHM_NAME and following != c.ALGORITHM_VERSION:
                 yield "TID 4019: an algorithm without its version"
@@ -193,8 +137,8 @@ def _leads(report: Item) -> Iterator[str]:
 
 def _comparison(report: Item) -> Iterator[str]:
     """TID 3702: a comparison names the other ECG and its time; none changes nothing."""
-    for section in report.under(c.PRIOR_PROCEDURES):
-        found = {item.name: item for item in section.items}
+    for part in report.under(c.PRIOR_PROCEDURES):
+        found = {item.name: item for item in part.items}
         named = {c.SOURCE_OF_MEASUREMENT, c.PROCEDURE_DATETIME, c.STUDY_UID} & found.keys()
         done = c.COMPARISON_DONE in found and found[c.COMPARISON_DONE].code == c.YES
         changes = found.keys() & set(c.CHANGES.values())

@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import neurokit2
 import numpy as np
 import numpy.typing as npt
 import pydicom
@@ -29,12 +31,14 @@ import wfdb
 from pydicom.data import get_testdata_file
 from scipy.stats import rankdata
 
+from analysis import criteria
 from analysis.beats import detect, prepare
 from analysis.delineator import Delineator, load_delineator
-from analysis.ecg import ECG, STANDARD_12, Lead
-from analysis.measure import measure, of_examined
+from analysis.ecg import ECG, STANDARD_12, Lead, Patient, Sex
+from analysis.measure import everything, measure, of_examined
 from analysis.quality import assess, examine, likeness
 from analysis.result import FIDUCIAL_KINDS, Measurements, Verdict
+from analysis.rhythm import irregularity
 from analysis.synthetic import Kind, simulate
 
 Array = npt.NDArray[np.float64]
@@ -48,6 +52,7 @@ DATA = (
 WINDOW = 0.150  # s
 WAVES = {"p": 0, "N": 3, "t": 6}
 BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
+VENTRICULAR, NEITHER = ["V", "E"], ["F", "Q"]
 INTERVALS = ("p_duration", "pr_interval", "qrs_duration", "qt_interval")
 
 
@@ -328,24 +333,82 @@ def mit_bih() -> None:
             count.add(*mit_marks(path.with_suffix(""), chosen), WINDOW * 360)
         rows.append([name, count.sensitivity, count.predictive])
     table(["leads", "sensitivity", "PPV"], rows)
+    ectopy()
 
 
-def mit_marks(record: Path, chosen: list[int]) -> tuple[Array, Array]:
-    """Return the reference beats and those found, outside of ventricular flutter."""
+def mit_ecg(record: Path, chosen: list[int]) -> ECG:
+    """Return these leads of a record."""
     samples, header = wfdb.rdsamp(str(record))
-    marks = wfdb.rdann(str(record), "atr")
-    symbols = np.array(marks.symbol)
-    ecg = ECG(
+    return ECG(
         signal=samples.T[chosen],
         leads=(Lead.MLII, Lead.V1)[: len(chosen)],
         sampling_frequency=header["fs"],
     )
+
+
+def mit_marks(record: Path, chosen: list[int]) -> tuple[Array, Array]:
+    """Return the reference beats and those found, outside of ventricular flutter."""
+    ecg = mit_ecg(record, chosen)
     prepared = prepare(ecg)
-    found = detect(prepared).r_peaks * (ecg.sampling_frequency / prepared.sampling_frequency)
-    beats = marks.sample[np.isin(symbols, list(BEAT_SYMBOLS))].astype(float)
-    for first, last in zip(marks.sample[symbols == "["], marks.sample[symbols == "]"], strict=True):
-        beats, found = (each[(each < first - 54) | (each > last + 54)] for each in (beats, found))
-    return beats, found
+    ratio = ecg.sampling_frequency / prepared.sampling_frequency
+    found = detect(prepared).r_peaks.astype(np.float64) * ratio
+    beats, _, flutter = mit_reference(record)
+    return beats[~flutter(beats)], found[~flutter(found)]
+
+
+Mask = npt.NDArray[np.bool_]
+
+
+def mit_reference(record: Path) -> tuple[Array, npt.NDArray[np.str_], Callable[[Array], Mask]]:
+    """Return the annotated beats, their symbols, and what lies within ventricular flutter."""
+    marks = wfdb.rdann(str(record), "atr")
+    symbols = np.array(marks.symbol)
+    is_beat = np.isin(symbols, list(BEAT_SYMBOLS))
+    first, last = (marks.sample[symbols == bracket] for bracket in "[]")
+
+    def within_flutter(samples: Array) -> Mask:
+        each = samples[:, None]
+        within: Mask = ((each >= first - 54) & (each <= last + 54)).any(axis=1)
+        return within
+
+    return marks.sample[is_beat].astype(float), symbols[is_beat], within_flutter
+
+
+def ectopy() -> None:
+    """Print how ventricular ectopic beats (V, E) are told from the others on both leads.
+
+    As in ANSI/AAMI EC57, fusion beats and unclassifiable ones count neither way.
+    """
+    halves = np.zeros((2, 3), np.intp)
+    for place, path in enumerate(sorted((DATA / "mitdb_ds1").glob("*.hea"))):
+        halves[place % 2] += ectopic_beats(path.with_suffix(""))
+    print("Ventricular ectopic beats, both leads, by shape, width and timing, nothing learned:\n")
+    rows = []
+    for name, (hit, false, missed) in (
+        ("all 22 records", halves.sum(axis=0)),
+        ("every other record, from the first", halves[0]),
+        ("every other record, from the second", halves[1]),
+    ):
+        f1 = f"{2 * hit / (2 * hit + false + missed):.3f}"
+        rows.append([name, percent(hit, hit + missed), percent(hit, hit + false), f1])
+    table(["records", "sensitivity", "PPV", "F1"], rows)
+
+
+def ectopic_beats(record: Path) -> tuple[int, int, int]:
+    """Return how many ventricular ectopic beats were found, false and missed."""
+    ecg = mit_ecg(record, [0, 1])
+    examined = examine(ecg, expected=ecg.leads)
+    measured = everything(ecg, examined)
+    found = measured.measurements.r_peaks
+    beats, symbols, flutter = mit_reference(record)
+    symbols, beats = symbols[~flutter(beats)], beats[~flutter(beats)]
+    said = measured.rhythm.ventricular[~flutter(found)]
+    labels = np.full(said.size, "none")
+    for true, mark in pairs(beats, found[~flutter(found)], WINDOW * ecg.sampling_frequency):
+        labels[mark] = symbols[true]
+    hit = int((said & np.isin(labels, VENTRICULAR)).sum())
+    false = int((said & ~np.isin(labels, [*VENTRICULAR, *NEITHER])).sum())
+    return hit, false, int(np.isin(symbols, VENTRICULAR).sum()) - hit
 
 
 # --- quality ---------------------------------------------------------------------------------
@@ -368,30 +431,69 @@ def multisource() -> None:
     )
 
 
-def noisy() -> None:
-    """Print how well noisy single-lead recordings are told from the others."""
-    print("## CinC 2017 (validation part): noisy (~) against normal, AF and other\n")
+def cinc() -> Iterator[tuple[str, ECG]]:
+    """Yield the label and the ECG of each record of CinC 2017."""
     folder = DATA / "cinc2017_validation"
     with (folder / "REFERENCE.csv").open() as file:
-        labels = {row[0]: row[1] == "~" for row in csv.reader(file)}
-    scores, flagged = [], []
-    for name in labels:
-        samples, header = wfdb.rdsamp(str(folder / name))
-        ecg = ECG(signal=samples.T[:1], leads=(Lead.I,), sampling_frequency=header["fs"])
-        prepared = prepare(ecg)
-        scores.append(likeness(prepared, detect(prepared))[0])
-        flagged.append(assess(ecg, expected=ecg.leads).verdict is Verdict.NON_DIAGNOSTIC)
-    noise = np.array(list(labels.values()))
-    ranks = rankdata(-np.array(scores))
-    area = (ranks[noise].sum() - noise.sum() * (noise.sum() + 1) / 2) / (
-        noise.sum() * (~noise).sum()
+        for name, label in csv.reader(file):
+            samples, header = wfdb.rdsamp(str(folder / name))
+            yield label, ECG(signal=samples.T[:1], leads=(Lead.I,), sampling_frequency=header["fs"])
+
+
+def area(scores: Array, positive: npt.NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve."""
+    ranks, count = rankdata(scores), positive.sum()
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (~positive).sum()))
+
+
+def single_lead() -> None:
+    """Print how well noise and atrial fibrillation are told in single-lead recordings.
+
+    The scores are of every recording, those kept out by the gate too.
+    """
+    print("## CinC 2017 (validation part), single lead\n")
+    rows = [(label, *_of_single_lead(ecg)) for label, ecg in cinc()]
+    labels = np.array([row[0] for row in rows])
+    refused = np.array([row[1] for row in rows])
+    noise = labels == "~"
+    unlike = area(-np.array([row[2] for row in rows]), noise)
+    print(f"Noisy (~) against normal, AF and other: AUROC of the likeness of beats {unlike:.3f}.")
+    for name, chosen in (("noisy", noise), ("the others", ~noise)):
+        share = percent(int(refused[chosen].sum()), int(chosen.sum()))
+        print(f"Non-diagnostic: {share} of {name}.")
+    print("\nAtrial fibrillation by RR intervals alone, no P wave looked at, AUROC:\n")
+    scores = np.nan_to_num(np.array([row[3] for row in rows]))
+    against = {"normal": ["A", "N"], "normal and other": ["A", "N", "O"]}
+    table(
+        ["score", *against],
+        [
+            [name, *(_auroc(scores[:, column], labels, chosen) for chosen in against.values())]
+            for column, name in enumerate(SCORES)
+        ],
     )
-    refused = np.array(flagged)
-    print(f"AUROC of the likeness of beats: {area:.3f}. ", end="")
-    print(
-        f"Non-diagnostic: {percent(int(refused[noise].sum()), int(noise.sum()))} of noisy, ", end=""
-    )
-    print(f"{percent(int(refused[~noise].sum()), int((~noise).sum()))} of the others.\n")
+
+
+SCORES = (
+    "RR irregularity of the criterion: RMS of the lower three quarters of the RR differences",
+    "median of the RR differences over the median RR",
+)
+
+
+def _of_single_lead(ecg: ECG) -> tuple[bool, float, list[float]]:
+    """Return whether it is non-diagnostic, how alike its beats are, and the :data:`SCORES`."""
+    prepared = prepare(ecg)
+    beats = detect(prepared)
+    verdict = assess(ecg, expected=ecg.leads).verdict
+    rr = np.diff(beats.r_peaks).astype(np.float64)
+    steps = np.abs(np.diff(rr))
+    median = float(np.median(steps) / np.median(rr)) if steps.size else np.nan
+    like = float(likeness(prepared, beats)[0])
+    return verdict is Verdict.NON_DIAGNOSTIC, like, [irregularity(rr), median]
+
+
+def _auroc(scores: Array, labels: npt.NDArray[np.str_], chosen: list[str]) -> str:
+    among = np.isin(labels, chosen)
+    return f"{area(scores[among], labels[among] == 'A'):.3f}"
 
 
 # --- known truths ----------------------------------------------------------------------------
@@ -434,19 +536,64 @@ def synthetic() -> None:
     table(["noise", *INTERVALS], rows)
 
 
+def took(work: Callable[[], object], rounds: int) -> list[str]:
+    """Return best and median milliseconds of processor time."""
+    work()
+    taken = []
+    for _ in range(rounds):
+        start = time.process_time()
+        work()
+        taken.append(1000 * (time.process_time() - start))
+    return [f"{min(taken):.1f}", f"{float(np.median(taken)):.1f}"]
+
+
+def whole(ecg: ECG) -> object:
+    """Return all findings of the criteria, from the quality on."""
+    examined = examine(ecg, expected=STANDARD_12)
+    measured = everything(ecg, examined)
+    return criteria.assess(
+        criteria.Case(
+            measurements=measured.measurements,
+            leads=measured.leads,
+            rhythm=measured.rhythm,
+            quality=examined.quality,
+            patient=Patient(age=60.0, sex=Sex.MALE),
+            qtc=measured.measurements.qtc_fridericia,
+            qtc_formula="fridericia",
+        )
+    )
+
+
 def speed() -> None:
-    """Print processor time per ECG, best of many, on one thread."""
+    """Print processor time per ECG on one thread, beside neurokit2's in the same run."""
     ecg = simulate(Kind.SINUS).ecg
-    rows = []
-    for name, work in (("assess", assess), ("measure (its own quality gate included)", measure)):
-        taken = []
-        for _ in range(60):
-            start = time.process_time()
-            work(ecg)
-            taken.append(time.process_time() - start)
-        rows.append([name, f"{1000 * min(taken):.1f}", f"{1000 * float(np.median(taken)):.1f}"])
+    rows = [
+        ["quality (assess)", *took(lambda: assess(ecg), 60)],
+        ["quality, beats, fiducials, measurements (measure)", *took(lambda: measure(ecg), 60)],
+        ["the same and every criterion", *took(lambda: whole(ecg), 60)],
+        *neurokit(ecg),
+    ]
     print("## Time, 12 leads, 10 s, 500 Hz, one core: ms of processor time\n")
     table(["", "best", "median"], rows)
+
+
+def neurokit(ecg: ECG) -> Iterator[list[str]]:
+    """Yield the times of neurokit2: one lead processed, twelve delineated in two ways."""
+    rate, lead_ii = round(ecg.sampling_frequency), ecg[Lead.II].astype(np.float64)
+    leads = ecg.signal.astype(np.float64)
+    peaks = neurokit2.ecg_peaks(lead_ii, sampling_rate=rate)[1]["ECG_R_Peaks"]
+
+    def delineated(method: str) -> None:
+        for lead in leads:
+            neurokit2.ecg_delineate(lead, peaks, sampling_rate=rate, method=method)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        process = took(lambda: neurokit2.ecg_process(lead_ii, sampling_rate=rate), 10)
+        yield ["neurokit2 ecg_process, lead II alone", *process]
+        for method in ("dwt", "prominence"):
+            times = took(partial(delineated, method), 5)
+            yield [f"neurokit2 ecg_delineate, twelve leads, {method}", *times]
 
 
 def main() -> None:
@@ -454,7 +601,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folds", type=Path, help="folder of the networks of the five parts")
     folder = parser.parse_args().folds
-    for part in (cart, synthetic, partial(ludb, folder), mit_bih, multisource, noisy, speed):
+    for part in (cart, synthetic, partial(ludb, folder), mit_bih, multisource, single_lead, speed):
         part()
 
 

@@ -43,19 +43,28 @@ How to read it:
   those labelled with left ventricular hypertrophy), so that no voltage criterion can find what it
   labels; its "left axis deviation" begins above 0 degrees, some at 49.
 - **Tuned here, on these very records** (so the figures are optimistic): the RR irregularity (0.055)
-  and P constancy (10) of atrial fibrillation, on all 455; the share of power of flutter waves (0.5,
-  one positive); spikes of pacing (0.2 mV, ten times the surroundings). Everything else is the limit
-  of its definition. Left out where a definition offers several: of the Cornell product the
-  statement (it is measured), of left atrial enlargement P of 120 ms alone.
+  and P constancy (8, after the longer half of the RR intervals) of atrial fibrillation, on all 455;
+  the share of power of flutter waves (0.5, one positive); spikes of pacing (0.2 mV, ten times the
+  surroundings). Everything else is the limit of its definition. Left out where a definition offers
+  several: of the Cornell product the statement (it is measured), of left atrial enlargement P of
+  120 ms alone.
 - **Definitions and habits differ.** LUDB's "incomplete right bundle branch block" has r′ below r
   and mostly no S in I, so that neither Surawicz nor Minnesota code 7-3 finds it. A third of the
   complete right bundle branch blocks of CPSC are measured as a QRS below 120 ms here: their late R′
   ends after the QRS offset that was found, which then lends itself to a false ST elevation in V1.
-- Five of the false fibrillations carry the label flutter (the second line counts them as one); the
-  fibrillations missed are three paced ones, whose irregularity pacing hides, and one whose P
-  waves are plain. Of the paced ones whose spikes cannot be seen nothing is known.
-- Flutter is told only where more than one wave fits between T and QRS. Second- and third-degree
-  block are excluded, never stated: there P waves would have to be followed through the T waves.
+- **Atrial fibrillation** (aim 93 % and 97 %): of the eleven false ones five carry the label
+  flutter (the second line counts them as one), five atrial premature beats, one pacing whose
+  spikes cannot be seen. Of the four missed three are paced, whose regularity hides it, and one
+  (A0007) has plain P waves. Without the paced ones, further below, the aim is met.
+- **Sinus tachycardia**: of the twelve missed two are under 18, three are measured at 90 to 100 per
+  minute, two at 175 and 177 with P in T; in five, with premature beats, P waves were not marked.
+- **Second- and third-degree AV block** are told where P waves can be followed by themselves: of
+  one shape, in time, none missing in sight, T taken away. No record here is labelled with one but
+  for three paced ones, so that the tables prove the specificity alone;
+  `pytest tests/unit/test_atria.py` proves 2:1, Mobitz I and II, advanced and complete block on
+  generated ECGs. A P wave that always falls into the same part of QRS or T stays unseen. In a slow
+  rhythm whose P waves cannot be followed second-degree block is not assessed.
+- Flutter is told only where more than one wave fits between T and QRS.
 """
 
 
@@ -117,6 +126,9 @@ QUESTIONS = (
              "284470004 63593006 251170000 427172004 164884008 17338001", "PAC PVC",
              ("extrasystole",)),
     Question("first-degree AV block", ("av_block_1",), "270492004", "1AVB", ("I degree AV block",)),
+    Question("second-degree AV block", ("av_block_2",), "195042002 426183003 54016002", "2AVB",
+             ("; II degree AV",)),
+    Question("third-degree AV block", ("av_block_3",), "27885002", "3AVB", ("III degree AV",)),
     Question("complete LBBB", ("lbbb",), "164909002 733534002", "CLBBB",
              ("Complete left bundle branch block",)),
     Question("complete RBBB", ("rbbb",), "59118001 713427006", "CRBBB",

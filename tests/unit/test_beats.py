@@ -98,6 +98,36 @@ def test_beats_of_two_shapes_are_told_apart() -> None:
     assert len(set(beats.classes[is_regular])) == 1
 
 
+def test_beats_that_differ_in_slow_waves_only_are_told_apart() -> None:
+    made = simulate(Kind.SINUS, heart_rate=60, noise=0.01, seed=5)
+    signal = made.ecg.signal.copy()
+    time = np.arange(made.ecg.samples) / 500
+    turned = made.r_peaks[2::4] / 500
+    slur = sum(np.exp(-(((time - peak - 0.06) / 0.05) ** 2)) for peak in turned)
+    ecg = ECG(signal=signal + 0.9 * slur, leads=STANDARD_12, sampling_frequency=500)
+    beats = detect(prepare(ecg))
+    wide = np.array([np.abs(turned * 500 - peak).min() < 30 for peak in beats.r_peaks])
+    assert set(beats.classes[wide]).isdisjoint(beats.classes[~wide])
+    assert (beats.classes[~wide] == 0).all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05])
+def test_noise_does_not_make_beats_of_one_heart_differ(noise: float) -> None:
+    beats = detect(prepare(simulate(Kind.SINUS, noise=noise, seed=8).ecg))
+    assert (beats.classes[1:-1] == 0).all()
+
+
+def test_a_small_early_wave_unlike_the_beats_is_none() -> None:
+    made = simulate(Kind.SINUS, heart_rate=50, noise=0.01)
+    signal = made.ecg.signal.copy()
+    time = np.arange(made.ecg.samples) / 500
+    for peak in made.r_peaks[1:-1:2] / 500:
+        signal += 0.3 * np.exp(-(((time - peak - 0.55) / 0.012) ** 2))
+    assert_beats(
+        made, ECG(signal=signal, leads=STANDARD_12, sampling_frequency=500).select([Lead.II])
+    )
+
+
 def test_premature_beats_of_the_same_shape_do_not_enter_the_median() -> None:
     beats = Beats(
         np.array([0, 500, 800, 1500]),

@@ -421,6 +421,12 @@ def test_more_sequences_than_an_ecg_has_are_refused() -> None:
     assert refusal(aecg(series(many))) is Reason.TOO_LARGE
 
 
+def test_damage_behind_many_comments_is_answered_at_once() -> None:
+    data = b"<!-- a cart -->\n" * 60 + b"\0<AnnotatedECG>"
+    assert refusal(data) is Reason.NOT_RECOGNISED
+    assert read(b"<!-- a cart -->\n" * 60 + plain_aecg().partition(b"?>")[2]).ecg.samples == 2000
+
+
 def test_damage_gives_a_refusal_or_a_recording() -> None:
     beat = annotation(
         "MDC_ECG_BEAT", "", "", annotation("MDC_ECG_TIME_PD_PR", '<value value="1"/>')

@@ -125,6 +125,22 @@ def test_mains_and_wander_are_told_and_do_no_harm() -> None:
     assert {QualityReason.MAINS, QualityReason.WANDER} <= set(quality.reasons)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_muscle_noise_in_every_lead_is_noise_and_not_mains(seed: int) -> None:
+    heart = simulate(Kind.SINUS, seed=seed).ecg
+    tremor = 0.5 * np.random.default_rng(seed).standard_normal(heart.signal.shape)
+    quality = assess(ECG(signal=heart.signal + tremor, leads=heart.leads, sampling_frequency=RATE))
+    assert quality.verdict is Verdict.NON_DIAGNOSTIC
+    assert QualityReason.NOISE in quality.reasons
+    assert QualityReason.MAINS not in quality.reasons
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_strong_mains_do_not_make_noise_of_any_lead(seed: int) -> None:
+    quality = assess(simulate(Kind.SINUS, mains=0.3, seed=seed).ecg)
+    assert quality.reasons == (QualityReason.MAINS,)
+
+
 def test_a_lead_that_falls_off_midway_has_gaps() -> None:
     def fall_off(row: Signal) -> Signal:
         row[3000:] = np.nan

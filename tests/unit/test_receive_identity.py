@@ -163,6 +163,7 @@ class Port:
                 AffectedSOPClassUID=sop_class,
                 AffectedSOPInstanceUID=instance,
                 DataSet=BytesIO(data),
+                MoveOriginatorApplicationEntityTitle=None,
             ),
             context=SimpleNamespace(
                 abstract_syntax=TWELVE_LEAD, transfer_syntax=ExplicitVRLittleEndian

@@ -88,6 +88,7 @@ def test_contradicting_and_weaker_statements_are_left_out_and_order_is_by_urgenc
         (("atrial_fibrillation", "pac", "sinus_arrhythmia"), {"atrial_fibrillation"}),
         (("ventricular_bigeminy", "pvc"), {"ventricular_bigeminy"}),
         (("atrial_bigeminy", "pac"), {"atrial_bigeminy"}),
+        (("av_block_2", "sinus_bradycardia", "pac", "sinus_arrhythmia"), {"av_block_2"}),
         (("lafb", "left_axis"), {"lafb"}),
         (("rvh", "right_axis", "hypertrophy"), {"rvh"}),
         (("lbbb", "lvh", "st_elevation", "pathological_q"), {"lbbb"}),
