@@ -6,7 +6,7 @@ never enter.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -126,21 +126,39 @@ _HEARTS: Final = (
     Kind.LBBB,
     Kind.FIRST_DEGREE_AV_BLOCK,
 )
-_RANGES: Final = {
+_USUAL: Final = {
     Kind.SINUS: {"heart_rate": (44, 96), "pr_interval": (124, 226), "qrs_duration": (72, 124)},
     Kind.LBBB: {"qrs_duration": (126, 170), "pr_interval": (130, 210)},
     Kind.FIRST_DEGREE_AV_BLOCK: {"pr_interval": (205, 260)},
+}
+_EVEN: Final = {
+    Kind.SINUS: {"heart_rate": (44, 96), "pr_interval": (124, 226), "qrs_duration": (54, 140)},
+    Kind.BRADYCARDIA: {"heart_rate": (38, 50), "qrs_duration": (54, 140)},
+    Kind.TACHYCARDIA: {"heart_rate": (100, 130), "qrs_duration": (54, 120)},
+    Kind.ATRIAL_FIBRILLATION: {"heart_rate": (70, 125), "qrs_duration": (54, 140)},
+    Kind.LBBB: {"qrs_duration": (126, 170), "pr_interval": (130, 210)},
+    Kind.FIRST_DEGREE_AV_BLOCK: {"pr_interval": (205, 260), "qrs_duration": (54, 140)},
 }
 _RATES: Final = (500.0, 500.0, 500.0, 100.0, 125.0, 250.0, 360.0, 1000.0)
 _NOISES: Final = (0.0, 0.0, 0.005, 0.01, 0.02)
 
 
-def simulated(count: int, random: np.random.Generator) -> list[Example]:
-    """Return examples of simulated hearts, whose marks are exact; R peaks are left unmarked."""
+def simulated(count: int, random: np.random.Generator, *, even: bool = False) -> list[Example]:
+    """Return examples of simulated hearts, whose marks are exact; R peaks are left unmarked.
+
+    Parameters
+    ----------
+    count
+        How many at least.
+    random
+        What decides.
+    even
+        Whether their intervals are spread evenly, narrow QRS too, or mostly near the usual.
+    """
     found: list[Example] = []
     while len(found) < count:
         kind = _HEARTS[random.integers(len(_HEARTS))]
-        ranges = _RANGES.get(kind, {}) if random.random() < 0.7 else {}  # noqa: PLR2004 - the rest are typical
+        ranges = _EVEN[kind] if even else _usual(kind, random)
         made = simulate(
             kind,
             seed=int(random.integers(1000, 10**6)),
@@ -150,6 +168,10 @@ def simulated(count: int, random: np.random.Generator) -> list[Example]:
         )
         found += _of_simulated(made.ecg, made.r_peaks, made.fiducials)
     return found
+
+
+def _usual(kind: Kind, random: np.random.Generator) -> Mapping[str, tuple[int, int]]:
+    return _USUAL.get(kind, {}) if random.random() < 0.7 else {}  # noqa: PLR2004 - the rest are typical
 
 
 def _of_simulated(ecg: ECG, r_peaks: Array, fiducials: Array) -> list[Example]:

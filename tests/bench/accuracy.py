@@ -50,6 +50,7 @@ DATA = (
     / "data"
 )
 WINDOW = 0.150  # s
+FAR = 60.0  # ms
 WAVES = {"p": 0, "N": 3, "t": 6}
 BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
 VENTRICULAR, NEITHER = ["V", "E"], ["F", "Q"]
@@ -188,7 +189,8 @@ class Delineation:
     """All that LUDB tells of one way to mark."""
 
     counts: dict[str, Count]
-    errors: dict[str, list[float]]
+    errors: dict[str, list[Array]]
+    """By kind of mark, of each record and lead, in ms."""
     intervals: dict[str, list[float]]
 
     @classmethod
@@ -225,10 +227,11 @@ class Delineation:
             found = found[inside(found[:, 1], waves, 75 if wave == "N" else 25)]
             reference = waves[wave]
             matched = self.counts[wave].add(reference[:, 1], found[:, 1], WINDOW * 1000 / to_ms)
-            for true, mark in matched:
-                for column in range(3):
-                    error = (found[mark, column] - reference[true, column]) * to_ms
-                    self.errors[FIDUCIAL_KINDS[first + column]].append(error)
+            if matched:
+                true, mark = np.transpose(matched)
+                difference = (found[mark] - reference[true]) * to_ms
+                for kind, errors in zip(FIDUCIAL_KINDS[first:], difference.T, strict=False):
+                    self.errors[kind].append(errors[np.isfinite(errors)])
 
 
 def inside(marks: Array, waves: dict[str, Array], margin: int) -> npt.NDArray[np.bool_]:
@@ -310,13 +313,39 @@ def _print_ways(ways: dict[str, Delineation]) -> None:
     print("Error per beat and lead, ms, mean ± SD (n):\n")
     table(
         ["mark", *ways],
-        [[kind, *(spread(way.errors[kind]) for way in ways.values())] for kind in FIDUCIAL_KINDS],
+        [
+            [kind, *(spread(np.concatenate(way.errors[kind])) for way in ways.values())]
+            for kind in FIDUCIAL_KINDS
+        ],
     )
+    _print_parts(*next(iter(ways.items())))
     print("Error of global intervals per record, ms, mean ± SD (n):\n")
     whole = {name: way for name, way in ways.items() if any(way.intervals.values())}
     table(
         ["interval", *whole],
         [[name, *(spread(way.intervals[name]) for way in whole.values())] for name in INTERVALS],
+    )
+
+
+def _print_parts(name: str, way: Delineation) -> None:
+    """Print what the deviation is made of: scatter from beat to beat, and few large errors."""
+    print(f"What the deviation is made of, {name}:\n")
+    table(
+        ["mark", "SD, ms", "were the mean of each lead right, ms", "variance beyond 60 ms"],
+        [[kind, *_parts(way.errors[kind])] for kind in FIDUCIAL_KINDS],
+    )
+
+
+def _parts(of_leads: Sequence[Array]) -> tuple[str, str, str]:
+    every = np.concatenate(of_leads)
+    centred = np.concatenate([errors - errors.mean() for errors in of_leads if errors.size])
+    off = every - every.mean()
+    far = np.abs(off) > FAR
+    share = (off[far] ** 2).sum() / (off**2).sum()
+    return (
+        f"{every.std():.1f}",
+        f"{centred.std():.1f}",
+        f"{100 * share:.0f} % by {100 * far.mean():.1f} % of marks",
     )
 
 

@@ -11,7 +11,9 @@ from analysis.delineator import BEFORE, SAMPLES, load_delineator
 from analysis.result import FIDUCIAL_KINDS
 from training import delineator
 from training.delineator import (
+    P_THRESHOLDS,
     STRIDE,
+    Fitted,
     Served,
     check_parity,
     export,
@@ -21,6 +23,7 @@ from training.delineator import (
     keep,
     loss,
     mean_error,
+    p_threshold,
     packed,
     polish,
     split,
@@ -136,15 +139,48 @@ def test_a_graph_of_other_weights_is_found_out() -> None:
 def test_the_command_packs_judges_and_describes(tmp_path: Path) -> None:
     records = {str(number): [example] for number, example in enumerate(examples(6))}
     graph = export(Net().eval(), examples(), torch.zeros(9))
-    content, judges = packed(records, [graph] * 5, graph, "2026-11-20")
+    parts, whole = [Fitted(graph, 0.2)] * 5, Fitted(graph, 0.3)
+    content, judges = packed(records, parts, whole, "2026-11-20")
     loaded = load_delineator(content)
+    assert loaded.card.p_threshold == 0.3
     assert {error.kind for error in loaded.card.errors} <= {*FIDUCIAL_KINDS}
     report = write_card(loaded, len(content))
     assert loaded.identity.digest in report
     assert "| qrs_offset |" in report
     keep(tmp_path, judges, list(records))
-    assert load_delineator((tmp_path / "4.onnx").read_bytes()).card.errors == ()
+    kept = load_delineator((tmp_path / "4.onnx").read_bytes()).card
+    assert kept.errors == ()
+    assert kept.p_threshold == 0.2
     assert len(content) < 1_000_000
+
+
+class Sure:
+    """A net that gives each beat the next of some logits."""
+
+    def __init__(self, *probabilities: float) -> None:
+        self.answers = iter(torch.logit(torch.tensor(probabilities)))
+
+    def __call__(self, beats: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, next(self.answers)[None]
+
+
+@pytest.mark.parametrize(
+    ("answers", "chosen"),
+    [((0.9, 0.01), P_THRESHOLDS[0]), ((0.25, 0.15), 0.2), ((0.97, 0.4), 0.5)],
+)
+def test_the_lowest_of_the_thresholds_that_tell_p_waves_best_is_chosen(
+    answers: tuple[float, float], chosen: float
+) -> None:
+    with_p = next(item for item in examples(9) if np.isfinite(item.marks[0, 0, 1]))
+    without = Example(with_p.beats, np.where(np.arange(9) < 3, np.nan, with_p.marks))
+    assert p_threshold(Sure(*answers), [with_p, without]) == chosen
+
+
+def test_evenly_spread_hearts_have_narrow_and_wide_qrs() -> None:
+    hearts = simulated(40, np.random.default_rng(3), even=True)
+    ms = [4 * np.nanmedian(item.marks[0, :, 5] - item.marks[0, :, 3]) for item in hearts]
+    assert min(ms) < 66
+    assert max(ms) > 130
 
 
 class Exact:
