@@ -1,13 +1,17 @@
 """Fixtures that every room's tests share."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+from commands import Done, Run
 from node import Node, free_port
 
+from dicom_node import cli
 from dicom_node.pacs import Pacs
+from dicom_node.settings import CONFIG_VARIABLE
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +49,22 @@ def make_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
 def node(make_node: Callable[..., Node], pacs: Pacs) -> Node:
     """A running node that delivers to the PACS."""
     return make_node(destinations={"PACS": pacs.port}).start()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run `sinusnode ARGUMENTS` in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CONFIG_VARIABLE, "sinusnode.toml")
+
+    def command(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["sinusnode", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        assert "unexpectedly" not in err
+        return Done(int(ended.value.code or 0), out, err)
+
+    return command

@@ -6,26 +6,23 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import wfdb
 from cart import CART_FILE, cart_ecg, encoded
+from commands import Run
 from node import free_port
 from pydicom import dcmread
 
 from analysis.errors import Reason
 from analysis.result import Overall
-from dicom_node import cli
 from dicom_node import ledger as tables
 from dicom_node.ledger import Event, Ledger, Received, State
 from dicom_node.pacs import Pacs
 from dicom_node.reasons import Quarantine, Refusal, sentence
-from dicom_node.settings import CONFIG_VARIABLE
 from dicom_node.spool import Spool
 
 TLS_FILES = ("certificate", "private_key", "trusted_certificates")
@@ -34,41 +31,6 @@ KEYS = {
     "sampling_frequency", "samples", "quality", "measurements", "statements", "findings",
     "models", "overall", "notes",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def documents(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run `sinusnode ARGUMENTS` in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(CONFIG_VARIABLE, "sinusnode.toml")
-
-    def command(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["sinusnode", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        assert "unexpectedly" not in err
-        return Done(int(ended.value.code or 0), out, err)
-
-    return command
 
 
 @pytest.fixture

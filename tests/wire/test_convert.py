@@ -1,10 +1,6 @@
 """`sinusnode convert` as its users see it: one file, a whole folder, and what is refused."""
 
-import json
 import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +8,14 @@ import numpy as np
 import pytest
 import wfdb
 from cart import CART_FILE
+from commands import Done, Run
 from dicom_objects import TWELVE, synthetic
 from pydicom import dcmread
 from support import need_program
 
 import analysis
 from analysis.ecg import ECG, Acquisition, Lead, Patient, Recording, Sex
-from dicom_node import cli, convert
-from dicom_node.settings import CONFIG_VARIABLE
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def documents(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run `sinusnode ARGUMENTS` in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(CONFIG_VARIABLE, "sinusnode.toml")
-
-    def command(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["sinusnode", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        assert "unexpectedly" not in err
-        return Done(int(ended.value.code or 0), out, err)
-
-    return command
+from dicom_node import convert
 
 
 def made(**parts: Any) -> Recording:
