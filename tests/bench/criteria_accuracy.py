@@ -56,7 +56,7 @@ How to read it:
   flutter (the second line counts them as one), five atrial premature beats, one pacing whose
   spikes cannot be seen. Of the four missed three are paced, whose regularity hides it, and one
   (A0007) has plain P waves. Without the paced ones, further below, the aim is met.
-- **Sinus tachycardia**: of the twelve missed two are under 18, three are measured at 90 to 100 per
+- **Sinus tachycardia**: of the missed ones two are under 18, three are measured at 90 to 100 per
   minute, two at 175 and 177 with P in T; in five, with premature beats, P waves were not marked.
 - **Second- and third-degree AV block** are told where P waves can be followed by themselves: of
   one shape, in time, none missing in sight, T taken away. No record here is labelled with one but
