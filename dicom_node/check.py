@@ -2,12 +2,14 @@
 
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from pydicom.uid import UID
@@ -15,13 +17,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.errors import ModelRejected
 from analysis.model import load_model
-from dicom_node import scu, tls
-from dicom_node.deliver import RESULTS
+from dicom_node import mllp, scu, tls
+from dicom_node.commitment import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
+from dicom_node.deliver import OPTIONAL, RESULTS
+from dicom_node.dicomweb import STUDY, Client
+from dicom_node.fhir import Server
 from dicom_node.ledger import Ledger, SchemaMismatch, State
 from dicom_node.link import Address, Insecure, NothingAccepted, Rejected, Unreachable
 from dicom_node.models import ModelStore
 from dicom_node.receive import WAVEFORMS, disk_is_low
-from dicom_node.settings import Destination, Peer, Settings
+from dicom_node.settings import Destination, DicomServer, Fhir, Hl7, Peer, Settings, WebServer
 
 Line = tuple[bool, str]
 """Whether it is well, and a sentence."""
@@ -36,19 +41,20 @@ CLOCK_TOLERANCE: Final = 60.0
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _OPEN: Final = ("0.0.0.0", "::")  # noqa: S104 - compared
-_NEEDED: Final = dict(zip(("sr", "pdf", "ecg"), RESULTS, strict=False))
+_GENERAL_ECG: Final = WAVEFORMS[1]
+_NEEDED: Final = dict(zip(("sr", "pdf"), RESULTS, strict=False)) | OPTIONAL | {"ecg": _GENERAL_ECG}
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A peer that the settings name: the node itself, or a destination."""
+    """A peer that the settings name: the node itself, a destination or a source."""
 
     name: str
     address: Address
     calling_ae: str
     secure: tls.Secure | None
     classes: tuple[str, ...]
-    """What we would send there."""
+    """What we would send or ask there."""
 
 
 def yes(sentence: str) -> Line:
@@ -63,19 +69,25 @@ def no(sentence: str) -> Line:
 
 def check(settings: Settings) -> list[Line]:
     """Return one line for each thing that was looked at."""
-    parts = (_folder, _disk, _certificates, _exposure, _ledger, _destinations, _peers)
+    parts = (_folder, _disk, _certificates, _exposure, _ledger, _destinations, _peers, _web,
+             _messages)  # fmt: skip
     return [line for part in parts for line in part(settings)]
 
 
 def known_peers(settings: Settings) -> list[Known]:
-    """Return the node as its callers see it, then each destination.
+    """Return the node as its callers see it, then each destination and each source.
 
     Raises
     ------
     OSError
         If TLS is asked for and its files cannot be used.
     """
-    return [*_own(settings), *(_destination(settings, item) for item in settings.destinations)]
+    results = tuple(dict.fromkeys(_NEEDED[name] for name in settings.report.objects))
+    return [
+        *_own(settings),
+        *_called(settings, "destination", settings.destinations, results),
+        *_called(settings, "source", settings.sources, (STUDY_ROOT_FIND, STUDY_ROOT_MOVE)),
+    ]
 
 
 def _own(settings: Settings) -> Iterator[Known]:
@@ -94,14 +106,19 @@ def _own(settings: Settings) -> Iterator[Known]:
     yield Known("The node", address, here.ae_title, secure, WAVEFORMS)
 
 
-def _destination(settings: Settings, item: Destination) -> Known:
-    return Known(
-        f"The destination {item.name}",
-        Address(item.ae_title, item.host, item.port),
-        item.calling_ae_title or settings.dicom.ae_title,
-        tls.caller(settings.tls, item),
-        tuple(dict.fromkeys(_NEEDED[name] for name in settings.report.objects)),
-    )
+def _called(
+    settings: Settings, what: str, servers: Iterable[object], classes: tuple[str, ...]
+) -> Iterator[Known]:
+    """Yield the DICOM servers among those that the node calls."""
+    for item in servers:
+        if isinstance(item, DicomServer):
+            yield Known(
+                f"The {what} {item.name}",
+                Address(item.ae_title, item.host, item.port),
+                item.calling_ae_title or settings.dicom.ae_title,
+                tls.caller(settings.tls, item),
+                classes,
+            )
 
 
 # The machine
@@ -260,7 +277,7 @@ def _waiting(settings: Settings, ledger: Ledger) -> Iterator[Line]:
         if counts[state]:
             yield no(f"{counts[state]} objects are {state}: see `sinusnode queue`.")
     for name, count in ledger.pending().items():
-        if name not in {item.name for item in settings.destinations}:
+        if name not in {item.name for item in settings.outlets}:
             yield no(
                 f"{count} results wait for the destination {name}, which the settings no longer "
                 "name: name it again to send them."
@@ -271,10 +288,10 @@ def _waiting(settings: Settings, ledger: Ledger) -> Iterator[Line]:
 
 
 def _destinations(settings: Settings) -> Iterator[Line]:
-    if not settings.destinations:
+    if not settings.outlets:
         yield no("No destination is set: results are made and go nowhere.")
     own = {settings.dicom.port, settings.tls.port if settings.tls.enabled else None}
-    for item in settings.destinations:
+    for item in (item for item in settings.destinations if isinstance(item, Destination)):
         if item.host in (*_LOOPBACK, settings.dicom.host) and item.port in own:
             yield no(
                 f"The destination {item.name} is this node itself: name the PACS's host and port."
@@ -300,10 +317,83 @@ def _peer(peer: Known, *, itself: bool) -> Iterator[Line]:
         return
     yield yes(f"{peer.name} answers at {peer.address}.")
     for name in _missing(accepted, peer.classes):
+        stored = "Storage" in name
+        cure = "enable this SOP class there, or leave the object out of report.objects"
+        other = f"allow {peer.calling_ae} to query and retrieve there"
+        yield no(f"{peer.name} does not accept {name}: {cure if stored else other}.")
+
+
+def _web(settings: Settings) -> Iterator[Line]:
+    """Yield whether each DICOMweb server answers a query, and keeps our credentials secret."""
+    for item in (*settings.destinations, *settings.sources):
+        if isinstance(item, WebServer):
+            yield from _web_server(item)
+
+
+def _web_server(server: WebServer) -> Iterator[Line]:
+    yield from _exposed(server)
+    client = Client(server.model_copy(update={"timeout": PATIENCE}))
+    try:
+        next(client.search(STUDY, StudyInstanceUID=""), None)
+    except Insecure as error:
+        yield no(f"{error}. Compare its certificate with trusted_certificates, and the host name.")
+    except Rejected as error:
+        yield no(f"{error}. Renew token, password or certificate.")
+    except Unreachable as error:
+        yield no(f"{error}. See that it runs and that the url ends where its /studies begins.")
+    else:
+        yield yes(f"{server.name} answers at {server.url}.")
+    finally:
+        client.close()
+
+
+def _messages(settings: Settings) -> Iterator[Line]:
+    """Yield whether each receiver of messages answers."""
+    for receiver in settings.hl7:
+        yield from _receiver(settings, receiver)
+    for server in settings.fhir:
+        yield from _fhir_server(server)
+
+
+def _receiver(settings: Settings, receiver: Hl7) -> Iterator[Line]:
+    waited = receiver.model_copy(update={"timeout": PATIENCE})
+    try:
+        mllp.connect(waited, tls.caller(settings.tls, receiver)).close()
+    except Insecure as error:
+        yield no(f"{error}. Compare both certificates, their authorities and tls_name.")
+    except Unreachable as error:
+        yield no(f"{error}. Compare host and port; delivery is tried again once it answers.")
+    except OSError:
+        return  # said by _certificates
+    else:
+        yield yes(f"{receiver.name} takes connections at {receiver.host}:{receiver.port}.")
+
+
+def _fhir_server(server: Fhir) -> Iterator[Line]:
+    yield from _exposed(server)
+    called = Server(server.model_copy(update={"timeout": PATIENCE}))
+    try:
+        status = called.describe()
+    except Unreachable as error:
+        yield no(f"{error}. See that it runs, and compare url, token and certificate.")
+    else:
+        well = status == HTTPStatus.OK
+        cure = "" if well else " See that the url ends where its /metadata begins."
+        yield well, f"{server.name} answers {status} at {server.url}/metadata.{cure}"
+    finally:
+        called.close()
+
+
+def _exposed(server: WebServer) -> Iterator[Line]:
+    host = urlsplit(server.url).hostname
+    if server.url.startswith("http:") and host not in _LOOPBACK and _has_secret(server):
         yield no(
-            f"{peer.name} does not accept {name}: enable this SOP class there, or leave the "
-            "object out of report.objects."
+            f"The credentials of {server.name} cross the network as they are: use an https url."
         )
+
+
+def _has_secret(server: WebServer) -> bool:
+    return server.token_file is not None or server.password_file is not None
 
 
 def _missing(accepted: Sequence[str], wanted: Sequence[str]) -> list[str]:

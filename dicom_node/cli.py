@@ -9,18 +9,26 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from datetime import date, datetime
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from analysis.formats.content import Stated
+    from dicom_node.backfills import Counts
+    from dicom_node.offline import Study
+    from dicom_node.retrieve import Step
     from dicom_node.settings import Settings
 
 OK, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+_DATE = ["%Y-%m-%d"]
 
 app = typer.Typer(
     name="sinusnode",
@@ -36,6 +44,17 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document per line."
 Config = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Settings file; by default ./sinusnode.toml."),
+]
+Into = Annotated[
+    Path | None,
+    typer.Option(help="DICOM object whose patient and study a non-DICOM ECG belongs to."),
+]
+PatientId = Annotated[str | None, typer.Option(help="With --study-uid, instead of --into.")]
+StudyUid = Annotated[str | None, typer.Option(help="With --patient-id.")]
+Rate = Annotated[float | None, typer.Option(help="Hz, of a table that does not say it.")]
+Unit = Annotated[str | None, typer.Option(help="nV, uV, mV or V, of a table that does not say it.")]
+Leads = Annotated[
+    str | None, typer.Option(help="I,II,…: the columns of a table that does not name them.")
 ]
 
 
@@ -203,14 +222,12 @@ def analyse(
         Path | None,
         typer.Option(help="Write <stem>.sr.dcm, .pdf.dcm and .ecg.dcm into this folder."),
     ] = None,
-    into: Annotated[
-        Path | None,
-        typer.Option(help="DICOM object whose patient and study a non-DICOM ECG belongs to."),
-    ] = None,
-    patient_id: Annotated[
-        str | None, typer.Option(help="With --study-uid, instead of --into.")
-    ] = None,
-    study_uid: Annotated[str | None, typer.Option(help="With --patient-id.")] = None,
+    into: Into = None,
+    patient_id: PatientId = None,
+    study_uid: StudyUid = None,
+    rate: Rate = None,
+    unit: Unit = None,
+    leads: Leads = None,
     model: Annotated[
         list[Path] | None, typer.Option(help="Model package instead of the shipped one.")
     ] = None,
@@ -218,24 +235,99 @@ def analyse(
     """Measure and classify ECG files; needs no server and no settings."""
     from dicom_node import offline
 
-    try:
-        study = offline.Study.of(into, patient_id, study_uid)
-    except offline.Unusable as error:
-        raise Stop(str(error), USAGE) from None
-    outputs = offline.Outputs(pdf=pdf, dicom=dicom, study=study)
+    stated = _stated(rate, unit, leads)
+    outputs = offline.Outputs(pdf=pdf, dicom=dicom, study=_study(into, patient_id, study_uid))
     try:
         models = offline.models(model)
     except offline.Unusable as error:
         raise Stop(str(error), REFUSED) from None
     failed = 0
     for file in files:
-        document = offline.analyse(file, models, outputs)
+        document = offline.analyse(file, models, outputs, stated)
         failed += not document["ok"]
         if as_json:
             _print_json(document)
         else:
             _out.print(offline.describe(document), highlight=False)
     raise typer.Exit(REFUSED if failed else OK)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="An ECG file of any encoding, or a folder.")],
+    out: Annotated[Path, typer.Argument(help="The file to write, or the folder to write into.")],
+    to: Annotated[
+        str | None, typer.Option(help="npz, wfdb, edf, xml, csv, parquet or dcm.")
+    ] = None,
+    into: Into = None,
+    patient_id: PatientId = None,
+    study_uid: StudyUid = None,
+    rate: Rate = None,
+    unit: Unit = None,
+    leads: Leads = None,
+    as_json: Json = False,
+) -> None:
+    """Write ECG files in another encoding: one by its suffix, a whole folder by --to."""
+    from dicom_node import convert as conversion
+    from dicom_node.offline import Unusable
+
+    stated = conversion.Statements(_stated(rate, unit, leads), _study(into, patient_id, study_uid))
+    try:
+        work = conversion.plan(source, out, to)
+    except Unusable as error:
+        raise Stop(str(error), USAGE) from None
+    documents = []
+    try:
+        for document in _progress(conversion.convert_all(work, stated), len(work)):
+            documents.append(document)
+            if as_json:
+                _print_json(document)
+    except Unusable as error:
+        raise Stop(str(error), REFUSED) from None
+    if not as_json:
+        _show_conversion(documents)
+    raise typer.Exit(OK if documents and all(item["ok"] for item in documents) else REFUSED)
+
+
+def _show_conversion(documents: list[dict[str, Any]]) -> None:
+    """Print what was written of one file, and a table of what was refused."""
+    from collections import Counter
+
+    if len(documents) == 1:
+        for line in (*documents[0]["written"], *documents[0]["notes"]):
+            _out.print(line, highlight=False)
+    if refused := [item for item in documents if not item["ok"]]:
+        _out.print(_table(refused, ("file", "reason", "message")))
+    count = Counter(item["outcome"] for item in documents)
+    _out.print("  ".join(f"{name} {count[name]}" for name in ("written", "refused", "skipped")))
+
+
+def _progress(items: "Iterable[dict[str, Any]]", total: int) -> "Iterator[dict[str, Any]]":
+    """Yield items while a bar on standard error, where that is a terminal, shows how far."""
+    from rich.progress import track
+
+    yield from track(
+        items, "Converting", total, console=_err, transient=True, disable=not _err.is_terminal
+    )
+
+
+def _stated(rate: float | None, unit: str | None, leads: str | None) -> "Stated":
+    from analysis.formats.common import MILLIVOLTS
+    from analysis.formats.content import Stated
+
+    if unit is not None and unit not in MILLIVOLTS:
+        raise Stop("--unit is one of nV, uV, mV and V.", USAGE)
+    names = tuple(name.strip() for name in leads.split(",")) if leads else None
+    return Stated(sampling_frequency=rate, unit=unit, leads=names)
+
+
+def _study(into: Path | None, patient_id: str | None, study_uid: str | None) -> "Study | None":
+    from dicom_node.offline import Study, Unusable
+
+    try:
+        return Study.of(into, patient_id, study_uid)
+    except Unusable as error:
+        raise Stop(str(error), USAGE) from None
 
 
 # The queue
@@ -307,6 +399,140 @@ def retry(
 
 
 @app.command()
+def backfill(
+    source: Annotated[
+        str | None, typer.Argument(help="A source of the settings; by default the only one.")
+    ] = None,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=_DATE, help="First study date.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=_DATE, help="Last one; by default today.")
+    ] = None,
+    station: Annotated[str | None, typer.Option(help="Only of this Station Name; * and ?.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Only of this Manufacturer's Model Name; * and ?.")
+    ] = None,
+    retrieve_ae: Annotated[
+        str | None, typer.Option(help="Only what this AE title retrieves; * and ?.")
+    ] = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report/--archive-only", help="Deliver results too; by default none is."),
+    ] = False,
+    count: Annotated[bool, typer.Option("--count", help="Only count; fetch nothing.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last one.")] = False,
+    pause: Annotated[bool, typer.Option("--pause", help="Stop the run that is under way.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch past ECGs of a PACS, gently and each once; the node must be running."""
+    from dicom_node import logs, retrieve
+
+    logs.silence_libraries()
+    settings = _settings(config)
+    named = {"StationName": station, "ManufacturerModelName": model, "RetrieveAETitle": retrieve_ae}
+    filters = {key: value for key, value in named.items() if value}
+    try:
+        if pause:
+            _show_step(_step_document(retrieve.pause(settings, source)), as_json)
+            return
+        if resume:
+            raise typer.Exit(_follow(retrieve.resume(settings, source), as_json))
+        chosen, days = retrieve.source_named(settings, source), _days(first, last)
+        if count:
+            _show_counts(retrieve.count(settings, chosen, *days, filters), days, as_json)
+            return
+        order = retrieve.order(settings, chosen, *days, filters, report=report)
+        raise typer.Exit(_follow(retrieve.begin(settings, chosen, order), as_json))
+    except retrieve.Unavailable as error:
+        raise Stop(str(error), UNREACHABLE) from None
+    except retrieve.Stopped as error:
+        raise Stop(str(error), REFUSED) from None
+
+
+def _days(first: datetime | None, last: datetime | None) -> tuple[date, date]:
+    end = last or datetime.now()  # noqa: DTZ005 - a study date is local
+    if first is None or first > end:
+        raise Stop("Name the study dates: --from YYYY-MM-DD, and --to not before it.", USAGE)
+    return first.date(), end.date()
+
+
+def _show_counts(
+    counted: "Iterator[tuple[date, Counts]]", days: tuple[date, date], as_json: bool
+) -> None:
+    """Print what each study date holds, and all of them together."""
+    found = known = 0
+    for day, counts in counted:
+        found, known = found + counts.found, known + counts.known
+        if as_json:
+            _print_json({"day": str(day), "found": counts.found, "known": counts.known})
+        elif counts.found:
+            _out.print(f"{day}  {counts.found}", highlight=False)
+    if as_json:
+        _print_json({"from": str(days[0]), "to": str(days[1]), "found": found, "known": known})
+    else:
+        _out.print(f"{found} ECGs, {known} of them here already.", highlight=False)
+
+
+def _follow(steps: "Generator[Step]", as_json: bool) -> int:
+    """Return the exit status of a back-fill, after showing how it went on.
+
+    A bar on standard error where someone looks, with --json a line for each step.
+    """
+    from contextlib import closing
+
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    bar = Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal)
+    task = bar.add_task("", total=None, said="")
+    document: dict[str, Any] = {}
+    try:
+        with bar, closing(steps):
+            for step in steps:
+                document = _step_document(step)
+                done, total = step.counts.settled, step.counts.found
+                said = step.said or f"study date {step.run.cursor}"
+                bar.update(task, description=f"{done}/{total}", completed=done, total=total,
+                           said=said)  # fmt: skip
+                if as_json:
+                    _print_json(document)
+    except KeyboardInterrupt:
+        raise Stop("Interrupted; go on with `sinusnode backfill --resume`.", REFUSED) from None
+    if not as_json:
+        _show_step(document, as_json)
+    return REFUSED if document["failed"] or document["state"] != "DONE" else OK
+
+
+def _show_step(document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(document)
+        return
+    words = ("found", "arrived", "known", "failed", "skipped")
+    _out.print("  ".join(f"{word} {document[word]}" for word in words), highlight=False)
+    if document["failed"] and document["message"]:
+        _err.print(document["message"], highlight=False, markup=False)
+    if document["state"] == "PAUSED":
+        _err.print("Paused; go on with `sinusnode backfill --resume`.", highlight=False)
+
+
+def _step_document(step: "Step") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    run = step.run
+    return {
+        "run": run.id,
+        "source": run.order.source,
+        "state": str(run.state),
+        "archive_only": run.order.archive_only,
+        "day": run.cursor,
+        **asdict(step.counts),
+        "message": step.said or run.message,
+    }
+
+
+@app.command()
 def check(config: Config = None, as_json: Json = False) -> None:
     """Say in sentences what is wrong with this installation, if anything is."""
     from dicom_node import logs
@@ -344,7 +570,7 @@ def settings(
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
-    table = Table(*columns)
+    table = Table(*(Column(name, overflow="fold") for name in columns))
     for row in rows:
         table.add_row(*("" if row[name] is None else str(row[name]) for name in columns))
     return table
@@ -379,7 +605,7 @@ def main() -> None:
     try:
         app()
     except Stop as stop:
-        _err.print(stop.message, highlight=False)
+        _err.print(stop.message, highlight=False, markup=False)
         sys.exit(stop.status)
     except KeyboardInterrupt:
         sys.exit(REFUSED)

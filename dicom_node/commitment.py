@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.ledger import Due, Ledger, Promise
 from dicom_node.link import Address, Link, Unreachable, connect
-from dicom_node.settings import Settings
+from dicom_node.settings import DicomServer, Settings
 from dicom_node.spool import Spool
 from dicom_node.tls import Secure, caller
 
@@ -27,6 +27,7 @@ PUSH_MODEL: Final = "1.2.840.10008.1.20.1"
 INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 """The well-known SOP Instance of the push model."""
 STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
 
 REQUEST: Final = 1
 """Action Type ID: request storage commitment."""
@@ -212,7 +213,7 @@ def reply_to(
 ) -> tuple[Address, Secure | None] | None:
     """Return where a caller hears reports, or None where the settings do not say."""
     for item in settings.destinations:
-        if item.ae_title == calling_ae:
+        if isinstance(item, DicomServer) and item.ae_title == calling_ae:
             return Address(item.ae_title, item.host, item.port), caller(settings.tls, item)
     for peer in settings.dicom.peers:
         if peer.ae_title == calling_ae and peer.port is not None:

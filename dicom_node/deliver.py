@@ -1,13 +1,15 @@
-"""Delivery by C-STORE: one thread and one association per destination, errors told apart.
+"""Delivery: one thread and one association per destination, errors told apart.
 
 What a retry can mend is tried again with growing pauses; what it cannot is given up at once,
 visibly. An unreachable destination costs one connection per pause, however much is waiting.
 """
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -40,16 +42,25 @@ from dicom_node.reasons import Delivery
 from dicom_node.receive import WAVEFORMS
 from dicom_node.report.part10 import data_set
 from dicom_node.scu import encoded
-from dicom_node.settings import Destination
+from dicom_node.settings import Destination, Outlet
 from dicom_node.spool import Spool
 from dicom_node.tls import Secure
 
 log = structlog.get_logger()
 
+OPTIONAL: Final = MappingProxyType(
+    {
+        "sc": "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture Image Storage
+        "tid1500": "1.2.840.10008.5.1.4.1.1.88.34",  # Comprehensive 3D SR Storage
+        "annotation": "1.2.840.10008.5.1.4.1.1.88.77",  # Waveform Annotation SR Storage
+    }
+)
+"""The classes of what is written only where `report.objects` asks for it."""
 RESULTS: Final = (
     "1.2.840.10008.5.1.4.1.1.88.33",  # Comprehensive SR Storage
     "1.2.840.10008.5.1.4.1.1.104.1",  # Encapsulated PDF Storage
     *WAVEFORMS[:5],  # the copy keeps the class of a source that General ECG cannot hold
+    *OPTIONAL.values(),
 )
 _BATCH = 60
 _JITTER = 0.2
@@ -81,7 +92,7 @@ def judge(status: int) -> Failure | None:
     return Failure(Delivery.REFUSED, permanent=True, status=status)
 
 
-def pause(attempts: int, destination: Destination, chance: float) -> float:
+def pause(attempts: int, destination: Outlet, chance: float) -> float:
     """Return the seconds before the next attempt.
 
     Parameters
@@ -97,39 +108,27 @@ def pause(attempts: int, destination: Destination, chance: float) -> float:
     return longest * (1 - _JITTER + 2 * _JITTER * chance)
 
 
-class Sender:
-    """Delivers what is due to one destination.
+class Courier(ABC):
+    """Delivers what is due to one destination; each kind of destination has its own.
 
     Parameters
     ----------
-    destination, calling_ae
-        Where to, and as whom.
+    outlet
+        Its name and its patience.
     ledger, spool
         What is due, and its bytes.
     clock
         UTC, seconds since the epoch.
     """
 
-    def __init__(
-        self,
-        destination: Destination,
-        calling_ae: str,
-        *,
-        ledger: Ledger,
-        spool: Spool,
-        clock: Clock,
-        secure: Secure | None = None,
-    ) -> None:
-        self._destination = destination
-        self._secure = secure
+    def __init__(self, outlet: Outlet, *, ledger: Ledger, spool: Spool, clock: Clock) -> None:
+        self._outlet = outlet
         self._ledger = ledger
         self._spool = spool
         self._clock = clock
-        self._link: Link | None = None
         self._used_at = 0.0
         self._failures = 0
         self._not_before = 0.0
-        self._calling_ae = destination.calling_ae_title or calling_ae
 
     def run(self, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
         """Deliver until told to stop."""
@@ -145,13 +144,123 @@ class Sender:
         if now < self._not_before:
             return False
         self._hear()
-        batch = self._ledger.due(self._destination.name, now, _BATCH)
+        batch = self._ledger.due(self._outlet.name, now, _BATCH)
         if batch:
             outcomes = self._outcomes(batch)
             reach("before_commit")
             self._ledger.delivered(outcomes, self._clock())
-        asked = self._destination.commitment and self._confirm()
+        asked = self._outlet.commitment and self._confirmed()
         return bool(batch) or asked
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the connection, if one is open."""
+
+    @abstractmethod
+    def _hear(self) -> None:
+        """Take what the destination has said unasked."""
+
+    @abstractmethod
+    def _is_down(self) -> bool:
+        """Return whether the last failure was of the destination, not of the object."""
+
+    @abstractmethod
+    def _send(self, item: Due) -> End:
+        """Return how one attempt ended."""
+
+    @abstractmethod
+    def _confirm(self, items: Sequence[Due]) -> None:
+        """Find out whether the destination holds what it took."""
+
+    def _let_go(self) -> None:
+        if self._clock() - self._used_at > self._outlet.linger:
+            self.close()
+
+    def _confirmed(self) -> bool:
+        """Return whether something was taken and not committed to; it was asked for."""
+        overdue = self._clock() - self._outlet.commitment_wait
+        items = self._ledger.unconfirmed(self._outlet.name, overdue, _BATCH)
+        if items:
+            self._confirm(items)
+        return bool(items)
+
+    def _outcomes(self, batch: Sequence[Due]) -> list[Outcome]:
+        """Return how each delivery ended; what was not tried for a broken link stays due."""
+        outcomes = []
+        for item in batch:
+            end = self._send(item)
+            outcomes.append(self._outcome(item, end))
+            if isinstance(end, Failure) and self._is_down():
+                self._back_off()
+                rest = batch[len(outcomes) :]
+                outcomes += [self._outcome(other, end) for other in rest]
+                break
+        return outcomes
+
+    def _back_off(self) -> None:
+        """Leave the whole destination alone for a while."""
+        self._failures += 1
+        wait = pause(self._failures, self._outlet, random.random())  # noqa: S311 - jitter
+        self._not_before = self._clock() + wait
+
+    def _outcome(self, item: Due, end: End) -> Outcome:
+        if isinstance(end, int):
+            wanted = self._outlet.commitment
+            state = DeliveryState.STORED if wanted else DeliveryState.DELIVERED
+            return Outcome(delivery_id=item.delivery_id, state=state, status=end)
+        failure, now = end, self._clock()
+        if not failure.permanent and now - item.first_at > self._outlet.retry_for:
+            failure = replace(failure, reason=Delivery.GIVEN_UP, permanent=True)
+        log.warning(
+            "not_delivered",
+            destination=self._outlet.name,
+            row=item.instance_id,
+            role=item.role,
+            reason=failure.reason,
+            status=failure.status,
+        )
+        if failure.permanent:
+            state, next_at = DeliveryState.FAILED, now
+        else:
+            wait = pause(item.attempts + 1, self._outlet, random.random())  # noqa: S311
+            state, next_at = DeliveryState.PENDING, max(self._not_before, now + wait)
+        return Outcome(
+            delivery_id=item.delivery_id,
+            state=state,
+            status=failure.status,
+            reason=failure.reason,
+            next_at=next_at,
+        )
+
+
+class Sender(Courier):
+    """Delivers by C-STORE.
+
+    Parameters
+    ----------
+    destination, calling_ae
+        Where to, and as whom.
+    ledger, spool, clock
+        As for every courier.
+    secure
+        Turns the connection into TLS.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        calling_ae: str,
+        *,
+        ledger: Ledger,
+        spool: Spool,
+        clock: Clock,
+        secure: Secure | None = None,
+    ) -> None:
+        super().__init__(destination, ledger=ledger, spool=spool, clock=clock)
+        self._destination = destination
+        self._secure = secure
+        self._link: Link | None = None
+        self._calling_ae = destination.calling_ae_title or calling_ae
 
     def close(self) -> None:
         """Release the association, if one is open."""
@@ -159,9 +268,8 @@ class Sender:
             self._link.release()
         self._link = None
 
-    def _let_go(self) -> None:
-        if self._clock() - self._used_at > self._destination.linger:
-            self.close()
+    def _is_down(self) -> bool:
+        return self._link is None
 
     # Storage commitment
 
@@ -173,16 +281,12 @@ class Sender:
                 answer.transaction, answer.committed, answer.refused, self._clock()
             )
 
-    def _confirm(self) -> bool:
-        """Return whether something was taken and not committed to; it was asked for."""
-        overdue = self._clock() - self._destination.commitment_wait
-        items = self._ledger.unconfirmed(self._destination.name, overdue, _BATCH)
+    def _confirm(self, items: Sequence[Due]) -> None:
         fresh = [item for item in items if not item.asked]
         if fresh:
             self._ask(fresh)
-        elif items:
+        else:
             self._look_for(items)
-        return bool(items)
 
     def _ask(self, items: Sequence[Due]) -> None:
         """Ask the destination to commit; it answers when it likes, here or at our port."""
@@ -195,7 +299,7 @@ class Sender:
             return
         transaction = generate_uid(prefix=None)
         references = [(item.sop_class_uid, item.sop_instance_uid) for item in items]
-        self._ledger.asked(_ids(items), transaction, self._clock())
+        self._ledger.asked(ids_of(items), transaction, self._clock())
         status = link.action(PUSH_MODEL, INSTANCE, REQUEST, request(transaction, references))
         self._used_at = self._clock()
         if status not in (None, 0):
@@ -207,7 +311,7 @@ class Sender:
         try:
             link = self._associate((STUDY_ROOT_FIND,))
         except (NothingAccepted, Rejected):
-            self._ledger.confirmed(_ids(items), RESPONSES, now)
+            self._ledger.confirmed(ids_of(items), RESPONSES, now)
             return
         except Unreachable:
             self._back_off()
@@ -215,31 +319,12 @@ class Sender:
         try:
             held = [item for item in items if is_held(link, item, self._spool.read(item.blob))]
         except (Unanswered, OSError):
-            self._ledger.asked(_ids(items), "", now)
+            self._ledger.asked(ids_of(items), "", now)
             return
         finally:
             link.release()
-        self._ledger.confirmed(_ids(held), QUERY, now)
-        self._ledger.resend(_ids([item for item in items if item not in held]), now)
-
-    def _outcomes(self, batch: Sequence[Due]) -> list[Outcome]:
-        """Return how each delivery ended; what was not tried for a broken link stays due."""
-        outcomes = []
-        for item in batch:
-            end = self._send(item)
-            outcomes.append(self._outcome(item, end))
-            if isinstance(end, Failure) and self._link is None:
-                self._back_off()
-                rest = batch[len(outcomes) :]
-                outcomes += [self._outcome(other, end) for other in rest]
-                break
-        return outcomes
-
-    def _back_off(self) -> None:
-        """Leave the whole destination alone for a while."""
-        self._failures += 1
-        wait = pause(self._failures, self._destination, random.random())  # noqa: S311 - jitter
-        self._not_before = self._clock() + wait
+        self._ledger.confirmed(ids_of(held), QUERY, now)
+        self._ledger.resend(ids_of([item for item in items if item not in held]), now)
 
     def _send(self, item: Due) -> End:
         reused = self._link is not None
@@ -293,37 +378,9 @@ class Sender:
         where = Address(peer.ae_title, peer.host, peer.port)
         return connect(where, self._calling_ae, classes, peer.timeout, self._secure)
 
-    def _outcome(self, item: Due, end: End) -> Outcome:
-        if isinstance(end, int):
-            wanted = self._destination.commitment
-            state = DeliveryState.STORED if wanted else DeliveryState.DELIVERED
-            return Outcome(delivery_id=item.delivery_id, state=state, status=end)
-        failure, now = end, self._clock()
-        if not failure.permanent and now - item.first_at > self._destination.retry_for:
-            failure = replace(failure, reason=Delivery.GIVEN_UP, permanent=True)
-        log.warning(
-            "not_delivered",
-            destination=self._destination.name,
-            row=item.instance_id,
-            role=item.role,
-            reason=failure.reason,
-            status=failure.status,
-        )
-        if failure.permanent:
-            state, next_at = DeliveryState.FAILED, now
-        else:
-            wait = pause(item.attempts + 1, self._destination, random.random())  # noqa: S311
-            state, next_at = DeliveryState.PENDING, max(self._not_before, now + wait)
-        return Outcome(
-            delivery_id=item.delivery_id,
-            state=state,
-            status=failure.status,
-            reason=failure.reason,
-            next_at=next_at,
-        )
 
-
-def _ids(items: Sequence[Due]) -> list[int]:
+def ids_of(items: Sequence[Due]) -> list[int]:
+    """Return the deliveries of items."""
     return [item.delivery_id for item in items]
 
 

@@ -80,8 +80,9 @@ def run(count: int, folder: Path, console: Console) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="sinusnode-demo-") as scratch:
         sources = list(_sources(count, Path(scratch)))
-        settings = _settings(Path(scratch) / "data")
-        with Pacs(settings.destinations[0].port) as pacs, _running(settings):
+        port = free_port()
+        settings = _settings(Path(scratch) / "data", port)
+        with Pacs(port) as pacs, _running(settings):
             _push(sources, settings, pacs, console)
             lines = _collect(sources, settings, pacs, folder)
     console.print(_table(lines))
@@ -89,13 +90,13 @@ def run(count: int, folder: Path, console: Console) -> int:
     return 0 if all(line.objects == _OBJECTS for line in lines) else 1
 
 
-def _settings(data: Path) -> Settings:
+def _settings(data: Path, pacs_port: int) -> Settings:
     """Return settings that nothing outside the demo enters."""
     return Settings.model_construct(
         dicom=Dicom(port=free_port()),
         ops=Ops(port=free_port()),
         storage=Storage(folder=data, free_bytes=100 * 2**20, free_fraction=0.0),
-        destinations=(Destination(ae_title="PACS", host="127.0.0.1", port=free_port()),),
+        destinations=(Destination(ae_title="PACS", host="127.0.0.1", port=pacs_port),),
         log=Log(level="error"),
     )
 

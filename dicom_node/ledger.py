@@ -8,14 +8,15 @@ default, PostgreSQL by URL.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, RowMapping
 
 from dicom_node.reasons import Delivery, Quarantine, sentence
 from dicom_node.spool import BlobRef
@@ -31,6 +32,8 @@ class State(StrEnum):
     REPORTED = "REPORTED"
     DELIVERED = "DELIVERED"
     COMMITTED = "COMMITTED"
+    ARCHIVED = "ARCHIVED"
+    """Analysed and kept, on purpose without a report: a past ECG that was fetched."""
     QUARANTINED = "QUARANTINED"
     FAILED = "FAILED"
 
@@ -47,11 +50,23 @@ class DeliveryState(StrEnum):
     FAILED = "FAILED"
 
 
+class FetchState(StrEnum):
+    """Where a past ECG stands that a back-fill found."""
+
+    FOUND = "FOUND"
+    ARRIVED = "ARRIVED"
+    KNOWN = "KNOWN"
+    """It was here before."""
+    FAILED = "FAILED"
+
+
 class Receipt(StrEnum):
     """What a received object turned out to be."""
 
     NEW = "new"
     DUPLICATE = "duplicate"
+    RELEASED = "released"
+    """Known as a past ECG that was fetched, and now sent: it is to be reported."""
     CONFLICT = "conflict"
 
 
@@ -82,6 +97,8 @@ instances = sa.Table(
     sa.Column("calling_ae", sa.String(16), nullable=False),
     sa.Column("called_ae", sa.String(16), nullable=False),
     sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("originator", sa.String(16), nullable=False, default=""),
+    sa.Column("archive_only", sa.Boolean, nullable=False, default=False),
     sa.Column("received_at", sa.Double, nullable=False),
     sa.Column("plan", sa.Text, nullable=False),
     sa.Column("plan_digest", sa.String(64), nullable=False),
@@ -114,6 +131,25 @@ objects = sa.Table(
     *_blob_columns(),
     sa.UniqueConstraint("instance_id", "role"),
 )
+
+ecgs = sa.Table(
+    "ecg",
+    _metadata,
+    sa.Column("instance_id", sa.ForeignKey("instance.id"), primary_key=True),
+    sa.Column("patient", sa.String(64)),
+    sa.Column("birth_date", sa.String(10), nullable=False),
+    sa.Column("sex", sa.String(1), nullable=False),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False),
+    sa.Column("acquired_at", sa.String(26), nullable=False),
+    sa.Column("acquired_by", sa.String(20), nullable=False),
+    sa.Column("algorithm", sa.String(64), nullable=False),
+    sa.Column("measurements", sa.Text, nullable=False),
+    sa.Column("previous_id", sa.ForeignKey("instance.id")),
+    sa.Column("conflict", sa.Boolean, nullable=False),
+    sa.Index("ecg_patient", "patient", "acquired_by"),
+)
+"""Each analysed ECG, with the earlier one it is compared with: pinned, never chosen again."""
 
 deliveries = sa.Table(
     "delivery",
@@ -154,6 +190,42 @@ promises = sa.Table(
     sa.Index("promise_due", "next_at"),
 )
 """Storage commitments that callers asked of us; without `next_at` the caller has heard."""
+
+backfills = sa.Table(
+    "backfill",
+    _metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("source_ae", sa.String(16), nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("first", sa.String(8), nullable=False),
+    sa.Column("last", sa.String(8), nullable=False),
+    sa.Column("cursor", sa.String(8), nullable=False),
+    sa.Column("filters", sa.Text, nullable=False),
+    sa.Column("archive_only", sa.Boolean, nullable=False),
+    sa.Column("states_originator", sa.Boolean),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("message", sa.Text, nullable=False, default=""),
+    sa.Column("skipped", sa.Integer, nullable=False, default=0),
+    sa.Column("changed_at", sa.Double, nullable=False),
+)
+"""Each run that fetches past ECGs; every day before `cursor` has been looked through."""
+
+wanted = sa.Table(
+    "wanted",
+    _metadata,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("backfill_id", sa.ForeignKey("backfill.id"), nullable=False),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("asked_at", sa.Double),
+    sa.UniqueConstraint("backfill_id", "sop_instance_uid"),
+    sa.Index("wanted_instance", "sop_instance_uid"),
+)
+"""Each past ECG that such a run found."""
 
 audit = sa.Table(
     "audit",
@@ -206,6 +278,8 @@ class Received:
     address: str
     received_at: float
     """UTC, seconds since the epoch."""
+    originator: str = ""
+    """Move Originator AE Title (0000,1030): who had it fetched; empty where it was just sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +308,47 @@ class Lease:
     plan: str
     plan_digest: str
     result: str | None
+    archive_only: bool = False
+    """Whether nothing is to be sent, unless it was released since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparable:
+    """What a later ECG of the same patient is told of this one."""
+
+    patient: str | None
+    """A key of Patient ID and issuer; None = the source states no Patient ID."""
+    birth_date: str
+    """ISO 8601, empty where not stated; so is `sex`."""
+    sex: str
+    study_instance_uid: str
+    series_instance_uid: str
+    acquired_at: str
+    """DT."""
+    algorithm: str
+    measurements: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """An earlier ECG, as the ledger knows it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    acquired_at: str
+    algorithm: str
+    measurements: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What was decided when an ECG was analysed."""
+
+    earlier: Earlier | None
+    conflict: bool
+    """Whether there is an earlier one, of another birth date or sex."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +359,8 @@ class Produced:
     sop_class_uid: str
     sop_instance_uid: str
     blob: BlobRef
+    destinations: tuple[str, ...] | None = None
+    """Its own, instead of those of the set: a message goes elsewhere than the DICOM objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,6 +477,12 @@ class Ledger:
             yield connection
 
     @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Yield a transaction that writes, for a room that keeps rows of its own."""
+        with self._write() as connection:
+            yield connection
+
+    @contextmanager
     def _read(self) -> Iterator[Connection]:
         with self._reader.connect() as connection:
             yield connection
@@ -370,7 +493,8 @@ class Ledger:
         """Return what each object is, after one transaction that records them all.
 
         An object seen before with the same bytes changes nothing; one whose UID is known with
-        other bytes is kept in quarantine.
+        other bytes is kept in quarantine. What a back-fill without reports has asked for is
+        marked so here, with the row; sent by anyone else, before or after, it is reported.
         """
         with self._write() as connection:
             return [self._receive(connection, item, plan, plan_digest) for item in group]
@@ -378,13 +502,13 @@ class Ledger:
     def _receive(
         self, connection: Connection, item: Received, plan: str, plan_digest: str
     ) -> Receipt:
-        known = connection.scalars(
-            sa.select(instances.c.sha256).where(
-                instances.c.sop_instance_uid == item.sop_instance_uid
-            )
-        ).all()
-        if item.blob.sha256 in known:
-            return Receipt.DUPLICATE
+        archive_only = bool(connection.scalar(_ASKED_FOR, _evidence(item)))
+        known = connection.execute(_KNOWN, {"uid": item.sop_instance_uid}).all()
+        for row in known:
+            if row.sha256 == item.blob.sha256:
+                release = row.archive_only and not archive_only
+                return self._again(connection, row.id) if release else Receipt.DUPLICATE
+        conflict = any(archive_only or not row.archive_only for row in known)
         connection.execute(
             instances.insert().values(
                 sop_class_uid=item.sop_class_uid,
@@ -393,21 +517,34 @@ class Ledger:
                 calling_ae=item.calling_ae,
                 called_ae=item.called_ae,
                 address=item.address,
+                originator=item.originator,
+                archive_only=archive_only,
                 received_at=item.received_at,
                 plan=plan,
                 plan_digest=plan_digest,
-                state=State.QUARANTINED if known else State.RECEIVED,
-                reason=Quarantine.CONFLICT if known else None,
-                message=sentence(Quarantine.CONFLICT) if known else None,
+                state=State.QUARANTINED if conflict else State.RECEIVED,
+                reason=Quarantine.CONFLICT if conflict else None,
+                message=sentence(Quarantine.CONFLICT) if conflict else None,
                 next_at=item.received_at,
             )
         )
-        return Receipt.CONFLICT if known else Receipt.NEW
+        return Receipt.CONFLICT if conflict else Receipt.NEW
+
+    def _again(self, connection: Connection, instance_id: int) -> Receipt:
+        _release(connection, instances.c.id == instance_id)
+        return Receipt.RELEASED
+
+    def release(self, uids: Iterable[str]) -> int:
+        """Return how many fetched ECGs are to be reported after all."""
+        with self._write() as connection:
+            return _release(connection, instances.c.sop_instance_uid.in_(list(uids)))
 
     def knows(self, sop_instance_uid: str, sha256: str) -> bool:
-        """Return whether this object, with these bytes, was received before."""
+        """Return whether this object was received with these bytes, and has its report to come."""
         query = sa.select(instances.c.id).where(
-            instances.c.sop_instance_uid == sop_instance_uid, instances.c.sha256 == sha256
+            instances.c.sop_instance_uid == sop_instance_uid,
+            instances.c.sha256 == sha256,
+            instances.c.archive_only.is_(False),
         )
         with self._read() as connection:
             return connection.scalar(query) is not None
@@ -424,7 +561,7 @@ class Ledger:
     # Work
 
     def lease(self, owner: str, now: float, until: float) -> Lease | None:
-        """Return the oldest object that is due, leased to `owner`, or None."""
+        """Return the oldest object that is due, leased to `owner`, or None; fetched ones last."""
         due = (
             sa.select(instances.c.id)
             .where(
@@ -432,7 +569,7 @@ class Ledger:
                 instances.c.next_at <= now,
                 sa.or_(instances.c.lease_until.is_(None), instances.c.lease_until < now),
             )
-            .order_by(instances.c.next_at, instances.c.id)
+            .order_by(instances.c.archive_only, instances.c.next_at, instances.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)
             .scalar_subquery()
@@ -452,20 +589,46 @@ class Ledger:
             row = connection.execute(take).first()
         return None if row is None else _lease(row)
 
-    def analysed(self, lease: Lease, result: str, now: float) -> str:
-        """Return the stored result: the given one, or the one that was stored first."""
+    def analysed(self, lease: Lease, result: str, now: float, ecg: Comparable | None = None) -> str:
+        """Return the stored result: the given one, or the one that was stored first.
+
+        With the first, the earlier ECG that `ecg` is to be compared with is chosen and stored.
+        """
         with self._write(relaxed=True) as connection:
             stored = self._held(connection, lease).result
             if stored is None:
                 self._update(
                     connection, lease, state=State.ANALYSED, result=result, analysed_at=now
                 )
+                if ecg is not None:
+                    self._pin(connection, lease, ecg)
         return result if stored is None else str(stored)
+
+    def _pin(self, connection: Connection, lease: Lease, ecg: Comparable) -> None:
+        found = None if ecg.patient is None else _latest_before(connection, lease, ecg)
+        conflict = found is not None and _conflict(found, ecg)
+        values = asdict(ecg) | {
+            "instance_id": lease.id,
+            "measurements": json.dumps(ecg.measurements, sort_keys=True),
+            "acquired_by": _padded(ecg.acquired_at, "9"),
+            "previous_id": None if found is None or conflict else found.instance_id,
+            "conflict": conflict,
+        }
+        connection.execute(ecgs.insert(), values)
+
+    def comparison(self, instance_id: int) -> Comparison | None:
+        """Return what :meth:`analysed` chose, or None where it was not asked."""
+        with self._read() as connection:
+            row = connection.execute(_CHOSEN, {"id": instance_id}).mappings().first()
+        if row is None:
+            return None
+        return Comparison(earlier=_earlier(row), conflict=row["conflict"])
 
     def reported(
         self, lease: Lease, produced: Iterable[Produced], destinations: Sequence[str], now: float
     ) -> None:
         """Record the objects and one delivery for each object and destination."""
+        made = tuple(produced)
         rows = [
             {
                 "instance_id": lease.id,
@@ -474,7 +637,7 @@ class Ledger:
                 "sop_instance_uid": item.sop_instance_uid,
                 **_blob_values(item.blob),
             }
-            for item in produced
+            for item in made
         ]
         insert = objects.insert().returning(objects.c.id, sort_by_parameter_order=True)
         with self._write() as connection:
@@ -488,12 +651,20 @@ class Ledger:
                     "first_at": now,
                     "next_at": now,
                 }
-                for object_id in connection.scalars(insert, rows)
-                for name in destinations
+                for item, object_id in zip(made, connection.scalars(insert, rows), strict=True)
+                for name in (destinations if item.destinations is None else item.destinations)
             ]
             if due:
                 connection.execute(deliveries.insert(), due)
             self._update(connection, lease, state=State.REPORTED, reported_at=now, **_NO_LEASE)
+
+    def archived(self, lease: Lease) -> bool:
+        """Return whether the object rests without a report; not where it was released since."""
+        with self._write() as connection:
+            if not self._held(connection, lease).archive_only:
+                return False
+            self._update(connection, lease, state=State.ARCHIVED, **_NO_LEASE)
+        return True
 
     def quarantine(self, lease: Lease, reason: str, message: str) -> None:
         """Set the object aside, with its reason; its bytes stay."""
@@ -967,8 +1138,10 @@ class Ledger:
             reported = row["state"] in _AFTER_REPORT
             if reported and row["id"] not in with_objects:
                 yield f"{name} has no objects"
-            if (row["result"] is None) and (row["state"] == State.ANALYSED or reported):
+            if (row["result"] is None) and (row["state"] in _ANALYSED or reported):
                 yield f"{name} has no result"
+            if row["archive_only"] and reported:
+                yield f"{name} is reported, and was fetched for the archive only"
             if row["state"] in (State.QUARANTINED, State.FAILED) and not row["reason"]:
                 yield f"{name} has no reason"
             if row["state"] in (State.DELIVERED, State.COMMITTED) and row["id"] in delivered:
@@ -991,6 +1164,114 @@ class Ledger:
                 return
 
 
+_KNOWN: Final = sa.select(instances.c.id, instances.c.sha256, instances.c.archive_only).where(
+    instances.c.sop_instance_uid == sa.bindparam("uid")
+)
+_ASKED_FOR: Final = sa.select(
+    sa.exists(
+        sa.select(wanted.c.id)
+        .join(backfills, backfills.c.id == wanted.c.backfill_id)
+        .where(
+            wanted.c.sop_instance_uid == sa.bindparam("uid"),
+            wanted.c.asked_at.is_not(None),
+            backfills.c.archive_only,
+            sa.or_(
+                backfills.c.calling_ae == sa.bindparam("originator"),
+                sa.and_(
+                    sa.bindparam("originator") == "",
+                    backfills.c.source_ae == sa.bindparam("calling_ae"),
+                    backfills.c.states_originator.is_not(True),
+                    wanted.c.state != FetchState.ARRIVED,
+                ),
+            ),
+        )
+    )
+)
+"""Whether a back-fill without reports has this object fetched: the C-STORE says who did (PS3.7
+§9.1.1.1), or, of a source that never says it, the object comes from there while it is awaited."""
+
+
+def _evidence(item: Received) -> dict[str, str]:
+    return {
+        "uid": item.sop_instance_uid,
+        "originator": item.originator,
+        "calling_ae": item.calling_ae,
+    }
+
+
+def _release(connection: Connection, which: sa.ColumnElement[bool]) -> int:
+    at_rest = instances.c.state == State.ARCHIVED
+    return connection.execute(
+        instances.update()
+        .where(which, instances.c.archive_only)
+        .values(
+            archive_only=False,
+            state=sa.case((at_rest, str(State.ANALYSED)), else_=instances.c.state),
+            attempts=sa.case((at_rest, 0), else_=instances.c.attempts),
+        )
+    ).rowcount
+
+
+_OF_EARLIER: Final = ("study_instance_uid", "series_instance_uid", "acquired_at", "algorithm")
+
+
+def _latest_before(connection: Connection, lease: Lease, ecg: Comparable) -> Row[Any] | None:
+    """Return the patient's last ECG that was acquired before this one, whenever it came."""
+    values = {
+        "patient": ecg.patient,
+        "since": _padded(ecg.acquired_at, "0"),
+        "sop_instance_uid": lease.sop_instance_uid,
+    }
+    return connection.execute(_LATEST_BEFORE, values).first()
+
+
+_LATEST_BEFORE: Final = (
+    sa.select(ecgs)
+    .join(instances, instances.c.id == ecgs.c.instance_id)
+    .where(
+        ecgs.c.patient == sa.bindparam("patient"),
+        ecgs.c.acquired_by < sa.bindparam("since"),
+        ecgs.c.measurements != "{}",
+        instances.c.sop_instance_uid != sa.bindparam("sop_instance_uid"),
+        instances.c.state != State.QUARANTINED,
+    )
+    .order_by(ecgs.c.acquired_by.desc(), ecgs.c.instance_id.desc())
+    .limit(1)
+)
+_earlier_ecg = ecgs.alias()
+_CHOSEN: Final = (
+    sa.select(
+        ecgs.c.conflict, instances.c.sop_class_uid, instances.c.sop_instance_uid,
+        *(_earlier_ecg.c[name] for name in (*_OF_EARLIER, "measurements")),
+    )
+    .select_from(ecgs)
+    .outerjoin(_earlier_ecg, _earlier_ecg.c.instance_id == ecgs.c.previous_id)
+    .outerjoin(instances, instances.c.id == ecgs.c.previous_id)
+    .where(ecgs.c.instance_id == sa.bindparam("id"))
+)  # fmt: skip
+
+
+def _padded(moment: str, digit: str) -> str:
+    """Return the first ("0") or the last ("9") instant of a DT in the local time of its source."""
+    return re.split(r"[+-]", moment)[0].replace(".", "").ljust(20, digit)[:20]
+
+
+def _conflict(found: Row[Any], ecg: Comparable) -> bool:
+    pairs = ((found.birth_date, ecg.birth_date), (found.sex, ecg.sex))
+    return any(before and now and before != now for before, now in pairs)
+
+
+def _earlier(row: RowMapping) -> Earlier | None:
+    if row["sop_instance_uid"] is None:
+        return None
+    return Earlier(
+        sop_class_uid=row["sop_class_uid"],
+        sop_instance_uid=row["sop_instance_uid"],
+        **{name: row[name] for name in _OF_EARLIER},
+        measurements=json.loads(row["measurements"]),
+    )
+
+
 _DUE: Final = sa.select(
     deliveries.c.id.label("delivery_id"),
     deliveries.c.attempts,
@@ -1007,6 +1288,7 @@ RESENDS: Final = 5
 
 _WELL: Final = {"reason": None, "message": None}
 _NO_LEASE: Final = {"lease_owner": None, "lease_until": None}
+_ANALYSED: Final = (State.ANALYSED, State.ARCHIVED)
 _AFTER_REPORT: Final = (State.REPORTED, State.DELIVERED, State.COMMITTED, State.FAILED)
 
 
@@ -1022,6 +1304,7 @@ def _lease(row: Row[Any]) -> Lease:
         plan=row.plan,
         plan_digest=row.plan_digest,
         result=row.result,
+        archive_only=row.archive_only,
     )
 
 

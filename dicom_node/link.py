@@ -124,6 +124,10 @@ class Address:
 class Unanswered(Unreachable):
     """The peer refused a request on an association, or stopped answering it."""
 
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 @dataclass(frozen=True, slots=True)
 class Moved:
@@ -162,7 +166,9 @@ class Link:
         request.AffectedSOPClassUID = UID(VERIFICATION)
         return self._ask(request, C_ECHO_RQ()) == 0
 
-    def store(self, sop_class: str, sop_instance: str, data_set: bytes) -> int | None:
+    def store(
+        self, sop_class: str, sop_instance: str, data_set: bytes, originator: str = ""
+    ) -> int | None:
         """Return the C-STORE status; None where no answer came in time or the link broke.
 
         Parameters
@@ -171,8 +177,12 @@ class Link:
             What the command says; the class must be accepted.
         data_set
             Encoded in the transfer syntax of the accepted context.
+        originator
+            AE title on whose behalf it was retrieved, if it was (PS3.7 §9.1.1.1.5).
         """
         request = C_STORE()
+        if originator:
+            request.MoveOriginatorApplicationEntityTitle = originator
         request.AffectedSOPClassUID = UID(sop_class)
         request.AffectedSOPInstanceUID = UID(sop_instance)
         request.Priority = _MEDIUM
@@ -289,7 +299,9 @@ class Link:
         for answer in self._exchange(request, message):
             if answer.Status not in (*_PENDING, 0x0000, _WARNING):
                 words = str(getattr(answer, "ErrorComment", None) or "")
-                raise Unanswered(f"the peer refused with status 0x{answer.Status:04X} {words}")
+                raise Unanswered(
+                    f"the peer refused with status 0x{answer.Status:04X} {words}", answer.Status
+                )
             yield answer
 
     def _exchange(self, request: Any, message: DIMSEMessage) -> Iterator[Any]:

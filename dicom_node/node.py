@@ -27,18 +27,22 @@ from typing import Any, Final
 import structlog
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.routing import Route
 
 from analysis.errors import ModelRejected
 from analysis.model import SHIPPED
-from dicom_node import logs, ops, tls, work
+from dicom_node import logs, ops, stow, tls, work
 from dicom_node.commitment import Promiser, reply_to
-from dicom_node.deliver import Sender
+from dicom_node.deliver import Courier, Sender
+from dicom_node.dicomweb import WebSender
+from dicom_node.fhir import FhirSender
 from dicom_node.ledger import Event, LeaseLost, Ledger, SchemaMismatch
+from dicom_node.mllp import MllpSender
 from dicom_node.models import ModelStore
 from dicom_node.plan import Plan
 from dicom_node.reasons import Quarantine
-from dicom_node.receive import Committer, PinnedPlan, Receiver
-from dicom_node.settings import Settings
+from dicom_node.receive import Committer, Intake, PinnedPlan, Receiver
+from dicom_node.settings import AnyDestination, Fhir, Hl7, Settings, WebDestination
 from dicom_node.spool import Spool
 
 log = structlog.get_logger()
@@ -253,6 +257,24 @@ class Supervisor:
         settings = self._settings
         ledger = Ledger(settings.database_url)
         spool = Spool(settings.storage.folder / "spool")
+        receiver = Receiver(
+            settings.dicom,
+            settings.storage,
+            ledger=ledger,
+            spool=spool,
+            committer=self._committer(ledger, spool),
+            tls=settings.tls,
+            reply_to=partial(reply_to, settings),
+        )
+        receiver.start()
+        log.info("listening", ae_title=settings.dicom.ae_title, port=settings.dicom.port)
+        while not self._shared.stopped():
+            self._shared.beat(slot)
+            time.sleep(0.1)
+        receiver.stop(_SHUTDOWN)
+
+    def _committer(self, ledger: Ledger, spool: Spool) -> Committer:
+        settings = self._settings
         store = ModelStore(settings.storage.folder / "models", ledger)
 
         def plan() -> PinnedPlan:
@@ -263,22 +285,7 @@ class Supervisor:
             for _ in range(count):
                 self._shared.work.release()
 
-        committer = Committer(ledger, spool, plan, ring)
-        receiver = Receiver(
-            settings.dicom,
-            settings.storage,
-            ledger=ledger,
-            spool=spool,
-            committer=committer,
-            tls=settings.tls,
-            reply_to=partial(reply_to, settings),
-        )
-        receiver.start()
-        log.info("listening", ae_title=settings.dicom.ae_title, port=settings.dicom.port)
-        while not self._shared.stopped():
-            self._shared.beat(slot)
-            time.sleep(0.1)
-        receiver.stop(_SHUTDOWN)
+        return Committer(ledger, spool, plan, ring)
 
     def _work(self, slot: int) -> None:
         def wait(seconds: float) -> None:
@@ -301,15 +308,8 @@ class Supervisor:
         settings = self._settings
         spool = Spool(settings.storage.folder / "spool")
         threads = []
-        for destination in settings.destinations:
-            sender = Sender(
-                destination,
-                settings.dicom.ae_title,
-                secure=tls.caller(settings.tls, destination),
-                ledger=Ledger(settings.database_url),
-                spool=spool,
-                clock=time.time,
-            )
+        for destination in settings.outlets:
+            sender = self._courier(destination, spool)
             bell = threading.Semaphore(0)
             threads.append((_thread(sender, self._shared.stopped, bell), bell))
         promiser = Promiser(
@@ -326,12 +326,33 @@ class Supervisor:
             for thread, _ in threads:
                 thread.join()
 
+    def _courier(self, destination: AnyDestination | Hl7 | Fhir, spool: Spool) -> Courier:
+        settings = self._settings
+        ledger = Ledger(settings.database_url)
+        if isinstance(destination, WebDestination):
+            return WebSender(destination, ledger=ledger, spool=spool, clock=time.time)
+        if isinstance(destination, Fhir):
+            return FhirSender(destination, ledger=ledger, spool=spool, clock=time.time)
+        secure = tls.caller(settings.tls, destination)
+        if isinstance(destination, Hl7):
+            return MllpSender(
+                destination, ledger=ledger, spool=spool, clock=time.time, secure=secure
+            )
+        return Sender(
+            destination,
+            settings.dicom.ae_title,
+            secure=secure,
+            ledger=ledger,
+            spool=spool,
+            clock=time.time,
+        )
+
     def _manage(self, slot: int) -> None:
         settings = self._settings
         health = ops.Health(settings, Ledger(settings.database_url), self._silent)
         server = uvicorn.Server(
             uvicorn.Config(
-                ops.application(health),
+                ops.application(health, self._doors(health.ledger)),
                 host=settings.ops.host,
                 port=settings.ops.port,
                 log_config=None,
@@ -344,9 +365,19 @@ class Supervisor:
             time.sleep(0.1)
         server.should_exit = True
 
+    def _doors(self, ledger: Ledger) -> list[Route]:
+        """Return the routes by which objects come in over HTTP: none where that is off."""
+        settings = self._settings
+        if not settings.stow.enabled:
+            return []
+        spool = Spool(settings.storage.folder / "spool")
+        committer = self._committer(ledger, spool)
+        intake = Intake(settings.storage, ledger=ledger, spool=spool, committer=committer)
+        return stow.routes(settings, intake)
+
 
 def _thread(
-    sender: Sender, stopping: Callable[[], bool], bell: threading.Semaphore
+    sender: Courier, stopping: Callable[[], bool], bell: threading.Semaphore
 ) -> threading.Thread:
     """Start and return the thread of one destination."""
 

@@ -2,16 +2,17 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydicom.dataset import Dataset
 
 import analysis
 from analysis import paper
 from analysis.formats import dicom
+from analysis.formats.content import Stated
 from dicom_node import report
 from dicom_node.plan import Plan
 from dicom_node.reasons import Quarantine, sentence
@@ -20,6 +21,10 @@ from dicom_node.report.uids import derive
 from dicom_node.settings import Report, Settings
 
 SCHEMA = 1
+NO_IDENTITY: Final = (
+    "The file has no DICOM identity: name one with --into SOURCE.dcm, or with --patient-id and "
+    "--study-uid."
+)
 
 
 class Unusable(ValueError):
@@ -74,10 +79,12 @@ def models(paths: Sequence[Path] | None) -> tuple[analysis.Model, ...]:
         raise Unusable(f"The model is refused ({error.reason}): {error.message}") from None
 
 
-def analyse(file: Path, chosen: Sequence[analysis.Model], outputs: Outputs) -> dict[str, Any]:
+def analyse(
+    file: Path, chosen: Sequence[analysis.Model], outputs: Outputs, stated: Stated
+) -> dict[str, Any]:
     """Return the document of one file; write what was asked for."""
     try:
-        recording = analysis.read(file)
+        recording = analysis.read(file, **asdict(stated))
         result = analysis.analyse(recording, chosen)
         _write(file, result, outputs)
     except analysis.Undecodable as error:
@@ -179,11 +186,11 @@ def _write(file: Path, result: analysis.Result, outputs: Outputs) -> None:
         return
     data = file.read_bytes()
     made = report.build(
-        source=_source(data, result.recording, outputs.study, _written_at(file)),
+        source=_source(data, result.recording, outputs.study, written_at(file)),
         source_sha256=hashlib.sha256(data).hexdigest(),
         result=result,
         plan_digest=plan.digest,
-        received_at=_written_at(file),
+        received_at=written_at(file),
         device=plan.device,
         options=plan.report_options,
         page=page,
@@ -199,7 +206,7 @@ def _put(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _written_at(file: Path) -> datetime:
+def written_at(file: Path) -> datetime:
     """Return when the file was written: it stands in for the time of receipt, run after run."""
     return datetime.fromtimestamp(file.stat().st_mtime, UTC)
 
@@ -217,14 +224,8 @@ def _source(
     if recording.format.startswith("DICOM"):
         return dicom.parse(data)
     if study is None:
-        raise Unusable(
-            "The file has no DICOM identity: name one with --into SOURCE.dcm, or with "
-            "--patient-id and --study-uid."
-        )
-    try:
-        return _adopted(data, recording, study, at)
-    except ValueError as error:
-        raise Unusable(f"The ECG does not fit a DICOM General ECG: {error}.") from None
+        raise Unusable(NO_IDENTITY)
+    return adopted(data, recording, study, at)
 
 
 def _host(into: Path) -> Dataset:
@@ -240,25 +241,40 @@ def _host(into: Path) -> Dataset:
     except (OSError, analysis.Undecodable):
         raise Unusable(f"{into} (--into) is no DICOM object that can be read.") from None
     if "StudyInstanceUID" not in host:
-        raise Unusable(f"{into} (--into) names no study.")
+        raise Unusable(f"{into} names no study to go into.")
     return host
 
 
-def _adopted(data: bytes, recording: analysis.Recording, study: Study, at: datetime) -> Dataset:
-    """Return the ECG as a General ECG object in the stated patient's study."""
-    host = Dataset() if study.into is None else _host(study.into)
+def adopted(data: bytes, recording: analysis.Recording, study: Study, at: datetime) -> Dataset:
+    """Return the ECG of some bytes as a General ECG object in the stated patient's study.
+
+    Where a study is taken over, so is its patient, and nothing of the other's identity remains.
+
+    Raises
+    ------
+    Unusable
+        If the study cannot be read, or a General ECG cannot hold the ECG.
+    """
+    host, patient = Dataset(), recording.patient
+    if study.into is not None:
+        host = _host(study.into)
+        patient = replace(patient, identifier=None, name=None, birth_date=None)
     digest = hashlib.sha256(data).hexdigest()
-    made = dicom.encode(
-        recording.ecg,
-        identity=dicom.Identity(
-            study_instance_uid=study.study_uid or str(host.StudyInstanceUID),
-            series_instance_uid=derive("adopted", digest, "series"),
-            sop_instance_uid=derive("adopted", digest, "instance"),
-            created_at=at,
-        ),
-        patient=recording.patient,
-        acquisition=recording.acquisition,
+    identity = dicom.Identity(
+        study_instance_uid=study.study_uid or str(host.StudyInstanceUID),
+        series_instance_uid=derive("adopted", digest, "series"),
+        sop_instance_uid=derive("adopted", digest, "instance"),
+        created_at=at,
     )
+    try:
+        made = dicom.encode(
+            recording.ecg,
+            identity=identity,
+            patient=patient,
+            acquisition=recording.acquisition,
+        )
+    except ValueError as error:
+        raise Unusable(f"The ECG does not fit a DICOM General ECG: {error}.") from None
     for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate",
                     "StudyTime", "StudyID", "AccessionNumber", "IssuerOfPatientID"):  # fmt: skip
         if keyword in host:

@@ -150,7 +150,8 @@ def template() -> str:
     for name, field in Settings.model_fields.items():
         if isinstance(field.default, BaseModel):
             lines += ["", *_section(name, field.default)]
-    lines += ["", *_example("dicom.peers", "peers"), "", *_example("destinations", "destinations")]
+    for table, key in (("dicom.peers", "peers"), *((name, name) for name in _SERVERS)):
+        lines += ["", *_example(table, key)]
     return "\n".join(lines) + "\n"
 
 
@@ -165,11 +166,18 @@ def _section(name: str, section: BaseModel) -> Iterator[str]:
         yield f"# {key} =" if value is None else f"{key} = {_toml(value)}"
 
 
+_SERVERS = ("destinations", "hl7", "fhir", "sources")
 _EXAMPLES = {
     "peers": ("Who may call; without any, every AE title of this machine.",
               ('ae_title = "CART1"', 'addresses = ["10.1.2.0/24"]')),
     "destinations": ("Where results go.",
                      ('ae_title = "ORTHANC"', 'host = "127.0.0.1"', "port = 4242")),
+    "hl7": ("Where results go as HL7 v2.5.1 ORU^R01 over MLLP.",
+            ('host = "127.0.0.1"', "port = 2575", 'receiving_application = "EHR"')),
+    "fhir": ("Where results go as FHIR R4 transactions.",
+             ('url = "https://ehr/fhir"', 'token_file = "/run/secrets/fhir-token"')),
+    "sources": ("Where past ECGs are, for `sinusnode backfill`.",
+                ('ae_title = "ORTHANC"', 'host = "127.0.0.1"', "port = 4242")),
 }  # fmt: skip
 
 

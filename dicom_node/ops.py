@@ -5,7 +5,7 @@ Everything is read from the ledger and the disk, so that a restart loses no coun
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from dicom_node import ledger as tables
 from dicom_node.ledger import Ledger, State
@@ -56,8 +56,16 @@ class Health:
         return found
 
 
-def application(health: Health) -> Starlette:
-    """Return the web application of the management port."""
+def application(health: Health, doors: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the web application of the management port.
+
+    Parameters
+    ----------
+    health
+        What it tells of.
+    doors
+        Further routes: where objects come in, if they may.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Metrics(health))
 
@@ -78,6 +86,7 @@ def application(health: Health) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            *doors,
         ]
     )
 

@@ -4,8 +4,10 @@ Everything between the two stores is pure. The result goes through its durable f
 anything is built from it, so that a first run and a rebuild see the same numbers.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -20,11 +22,14 @@ from analysis.model import Model
 from analysis.result import Result
 from analysis.synthetic import Kind, simulate
 from dicom_node import report
+from dicom_node.archive import Archive
 from dicom_node.failpoints import reach
-from dicom_node.ledger import Lease, Ledger, Produced
+from dicom_node.ledger import Comparable, Comparison, Lease, Ledger, Produced
 from dicom_node.plan import Plan
 from dicom_node.reasons import Quarantine, sentence
-from dicom_node.report import ResultObject, Unreportable
+from dicom_node.report import Message, NoComparison, Previous, ResultObject, Unreportable
+from dicom_node.report.objects import UNREADABLE
+from dicom_node.report.uids import is_uid
 from dicom_node.spool import Spool
 
 _T = TypeVar("_T")
@@ -60,9 +65,13 @@ class Pipeline:
     """Returns the model with a digest."""
     destinations: tuple[str, ...]
     clock: Clock
+    messages: Mapping[Message, tuple[str, ...]] = field(default_factory=dict)
+    """Where each kind of message goes; only those are made that go somewhere."""
+    archive: Archive | None = None
+    """Where de-identified recordings are kept for learning, if they are."""
 
     def process(self, lease: Lease) -> None:
-        """Bring the leased object to REPORTED, from wherever it stands.
+        """Bring the leased object to REPORTED, or a fetched one to ARCHIVED, from where it is.
 
         Raises
         ------
@@ -72,8 +81,11 @@ class Pipeline:
         plan = Plan.from_json(lease.plan)
         source, recording = read(self.spool.read(lease.blob), lease.sop_instance_uid)
         reach("before_analysis")
-        text = lease.result or self._analyse(lease, recording, plan)
+        text = lease.result or self._analyse(lease, source, recording, plan)
         reach("after_analysed")
+        if lease.archive_only and self.ledger.archived(lease):
+            self._keep(source, recording, ai_visible=False)
+            return
         made = build(
             source,
             Result.from_json(text, recording),
@@ -81,25 +93,35 @@ class Pipeline:
             sha256=lease.blob.sha256,
             plan_digest=lease.plan_digest,
             received_at=lease.received_at,
+            previous=previous(self.ledger.comparison(lease.id), plan),
+            messages=tuple(self.messages),
         )
         produced = self._store(made)
         self.spool.sync(item.blob for item in produced)
         reach("after_report")
         self.ledger.reported(lease, produced, self.destinations, self.clock())
+        self._keep(source, recording, ai_visible=True)
 
-    def _analyse(self, lease: Lease, recording: Recording, plan: Plan) -> str:
+    def _keep(self, source: Dataset, recording: Recording, *, ai_visible: bool) -> None:
+        if self.archive is not None:
+            self.archive.keep(source, recording, patient=patient_key(source), ai_visible=ai_visible)
+
+    def _analyse(self, lease: Lease, source: Dataset, recording: Recording, plan: Plan) -> str:
         models = [self.model(digest) for digest in plan.models]
         result = analyse(recording, models, options=plan.options)
-        return self.ledger.analysed(lease, result.to_json(), self.clock())
+        ecg = comparable(source, result, plan)
+        return self.ledger.analysed(lease, result.to_json(), self.clock(), ecg)
 
     def _store(self, made: Sequence[ResultObject]) -> list[Produced]:
         blobs = self.spool.write_together([item.data for item in made])
+        own: Mapping[str, tuple[str, ...]] = {str(k): names for k, names in self.messages.items()}
         return [
             Produced(
                 role=item.role,
                 sop_class_uid=item.sop_class_uid,
                 sop_instance_uid=item.sop_instance_uid,
                 blob=blob,
+                destinations=own.get(item.role),
             )
             for item, blob in zip(made, blobs, strict=True)
         ]
@@ -128,6 +150,59 @@ def _decodable(decode: Callable[[], _T]) -> _T:
         raise Quarantined(error.reason, error.message) from error
 
 
+def comparable(source: Dataset, result: Result, plan: Plan) -> Comparable | None:
+    """Return what a later ECG of the same patient may be compared with (DESIGN §4).
+
+    None where no report could refer to the source; one of its own is refused for the same reason.
+    """
+    try:
+        if not all(is_uid(source.get(keyword)) for keyword in _REFERENCED):
+            return None
+        acquired_at, patient = report.acquired_at(source), patient_key(source)
+    except (Unreportable, *UNREADABLE):
+        return None
+    who = result.recording.patient
+    return Comparable(
+        patient=patient,
+        birth_date=who.birth_date.isoformat() if who.birth_date else "",
+        sex=who.sex or "",
+        study_instance_uid=str(source.StudyInstanceUID),
+        series_instance_uid=str(source.SeriesInstanceUID),
+        acquired_at=acquired_at,
+        algorithm=plan.algorithm,
+        measurements=report.comparable(result),
+    )
+
+
+_REFERENCED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+"""What another report needs to refer to an ECG."""
+
+
+def patient_key(source: Dataset) -> str | None:
+    """Return a key of Patient ID and its issuer, verbatim, or None without a Patient ID."""
+    qualifiers = source.get("IssuerOfPatientIDQualifiersSequence") or (Dataset(),)
+    words = (
+        source.get("PatientID"),
+        source.get("IssuerOfPatientID"),
+        qualifiers[0].get("UniversalEntityID"),
+    )
+    fields = [str(word or "").strip(" \0") for word in words]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest() if fields[0] else None
+
+
+def previous(chosen: Comparison | None, plan: Plan) -> Previous | NoComparison:
+    """Return the earlier ECG that the ledger chose, or why there is none."""
+    if chosen is None:
+        return NoComparison.NOT_ASKED
+    if chosen.conflict:
+        return NoComparison.CONFLICT
+    if chosen.earlier is None:
+        return NoComparison.NONE
+    values = asdict(chosen.earlier)
+    algorithm = values.pop("algorithm")
+    return Previous(**values, same_algorithm=algorithm == plan.algorithm)
+
+
 def build(
     source: Dataset,
     result: Result,
@@ -136,6 +211,8 @@ def build(
     sha256: str,
     plan_digest: str,
     received_at: float,
+    previous: Previous | NoComparison = NoComparison.NOT_ASKED,
+    messages: Sequence[Message] = (),
 ) -> Sequence[ResultObject]:
     """Return the finished objects: a function of the ledger row and the source bytes alone.
 
@@ -154,6 +231,8 @@ def build(
             device=plan.device,
             options=plan.report_options,
             page=paper.render(result, "pdf", version=plan.software),
+            previous=previous,
+            messages=messages,
         )
     except Unreportable as error:
         raise Quarantined(Quarantine.NOT_REPORTABLE, error.message) from error

@@ -16,7 +16,7 @@ from dicom_node.report import Device, Qualification, ReportOptions, Role
 from dicom_node.report.uids import derive
 from dicom_node.settings import Settings
 
-REPORT_REVISION = "1"
+REPORT_REVISION = "2"
 """Raised whenever the same result may give other objects."""
 
 
@@ -80,9 +80,10 @@ class Plan:
     def report_options(self) -> ReportOptions:
         """What the objects look like."""
         values = self.settings
+        roles = tuple(Role(name) for name in values["objects"])
         return ReportOptions(
-            roles=tuple(Role(name) for name in values["objects"]),
-            series_numbers={role: values[f"series_number_{role}"] for role in Role},
+            roles=roles,
+            series_numbers={role: values[f"series_number_{role}"] for role in roles},
             qualification=Qualification(values["content_qualification"]),
             utc_offset=_offset(values["utc_offset"]),
         )

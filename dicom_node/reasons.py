@@ -24,6 +24,12 @@ class Refusal(StrEnum):
     OUT_OF_RESOURCES = "out-of-resources"
     BROKEN_CONNECTION = "broken-connection"
     NO_REPLY_ADDRESS = "no-reply-address"
+    TOO_MANY_REQUESTS = "too-many-requests"
+    CREDENTIALS = "credentials"
+    BROKEN_REQUEST = "broken-request"
+    NOT_DICOM = "not-dicom"
+    TRANSFER_SYNTAX = "transfer-syntax"
+    OTHER_STUDY = "other-study"
 
 
 class Quarantine(StrEnum):
@@ -47,11 +53,16 @@ class Delivery(StrEnum):
     INSECURE = "tls-failed"
     NO_CONTEXT = "no-accepted-context"
     NO_ANSWER = "no-answer"
+    NOT_LISTED = "not-listed"
+    CREDENTIALS = "credentials-refused"
     OUT_OF_RESOURCES = "out-of-resources"
     REFUSED = "refused"
     GIVEN_UP = "given-up"
     BYTES_LOST = "bytes-lost"
     NOT_COMMITTED = "not-committed"
+    NO_PATIENT_ID = "no-patient-id"
+    NOT_ENCODABLE = "not-encodable"
+    WRONG_ANSWER = "wrong-answer"
 
 
 SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
@@ -69,7 +80,8 @@ SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         "waveform objects only.",
         Refusal.MISMATCH: "The C-STORE command and the data set name different objects; repair "
         "the sender.",
-        Refusal.TOO_LARGE: "The object is larger than `dicom.maximum_object`; an ECG is not.",
+        Refusal.TOO_LARGE: "The object is larger than `dicom.maximum_object`, or the request than "
+        "`stow.maximum_body`; an ECG is not.",
         Refusal.OUT_OF_RESOURCES: "The disk is below the watermark or cannot be written; free "
         "space, then the cart's retry will be stored.",
         Refusal.BROKEN_CONNECTION: "The connection broke rules or deadlines of the protocol and "
@@ -77,6 +89,17 @@ SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         Refusal.NO_REPLY_ADDRESS: "The caller asks for storage commitment, and the settings do "
         "not say where it hears the answer; name it under `destinations`, or give its entry in "
         "`dicom.peers` a `port`.",
+        Refusal.TOO_MANY_REQUESTS: "More STOW-RS requests than `stow.maximum_requests` are open; "
+        "the caller should retry.",
+        Refusal.CREDENTIALS: "The STOW-RS request shows no bearer token, or another than the one "
+        "in section `stow`.",
+        Refusal.BROKEN_REQUEST: "The STOW-RS request is no whole multipart/related body of "
+        "application/dicom; repair the sender.",
+        Refusal.NOT_DICOM: "A part of the STOW-RS request is no DICOM file; repair the sender.",
+        Refusal.TRANSFER_SYNTAX: "A part of the STOW-RS request is in a transfer syntax that the "
+        "node does not take; send Explicit or Implicit VR Little Endian.",
+        Refusal.OTHER_STUDY: "An object belongs to another study than the one that the STOW-RS "
+        "request names; repair the sender.",
         Quarantine.CONFLICT: "An object with this SOP Instance UID came before with other "
         "content; ask the sender which one is right, then release or delete this one.",
         Quarantine.OWN_OBJECT: "This is one of Sinusnode's own results coming back; stop the "
@@ -103,12 +126,22 @@ SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         "then retry.",
         Delivery.NO_ANSWER: "The destination accepted the association and stopped answering; "
         "delivery is tried again.",
+        Delivery.NOT_LISTED: "The destination answered and did not say what became of the object; "
+        "delivery is tried again.",
+        Delivery.CREDENTIALS: "The destination refuses the node's credentials; renew token, "
+        "password or certificate, then retry.",
         Delivery.OUT_OF_RESOURCES: "The destination is out of resources; delivery is tried again.",
         Delivery.REFUSED: "The destination refused the object; its status says why, then retry.",
         Delivery.BYTES_LOST: "The result's bytes are gone from the spool or damaged; restore the "
         "data folder, then retry.",
         Delivery.NOT_COMMITTED: "The destination took the object and does not hold it; see its "
         "storage, then retry.",
+        Delivery.NO_PATIENT_ID: "The ECG states no Patient ID (0010,0020); without one nothing is "
+        "told to systems outside DICOM.",
+        Delivery.NOT_ENCODABLE: "The patient's identity cannot be written in the destination's "
+        "`character_set`; choose another there, then retry.",
+        Delivery.WRONG_ANSWER: "What the destination answers is no answer to what it was sent; "
+        "compare its address with its manual. Delivery is tried again.",
         Delivery.GIVEN_UP: "The destination did not take the object within `retry_for`; repair "
         "it, then retry.",
     }

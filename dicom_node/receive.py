@@ -108,7 +108,7 @@ class Committer:
     plan
         Returns the plan to pin.
     ring
-        Called with the number of new objects, once they are durable.
+        Called with the number of objects to work on, once they are durable.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Committer:
             return
         for (_, future), receipt in zip(group, receipts, strict=True):
             future.set_result(receipt)
-        self._ring(sum(receipt is Receipt.NEW for receipt in receipts))
+        self._ring(sum(receipt in (Receipt.NEW, Receipt.RELEASED) for receipt in receipts))
 
     def _durable(self, group: list[Received]) -> list[Receipt]:
         self._spool.sync(item.blob for item in group)
@@ -165,6 +165,102 @@ class Committer:
         receipts = self._ledger.receive(group, plan.text, plan.digest)
         reach("after_ledger")
         return receipts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """An object as it came in, by whichever door."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    data_set: bytes
+    originator: str = ""
+    """AE title that had it fetched; empty where it was just sent."""
+
+
+class Intake:
+    """What every door shares: what is wanted, and how it becomes durable.
+
+    Parameters
+    ----------
+    storage
+        Its watermark.
+    ledger, spool
+        Where what is received becomes durable.
+    committer
+        Makes it so.
+    """
+
+    def __init__(
+        self, storage: Storage, *, ledger: Ledger, spool: Spool, committer: Committer
+    ) -> None:
+        self._storage = storage
+        self._ledger = ledger
+        self._spool = spool
+        self._committer = committer
+
+    def unwanted(self, arrival: Arrival) -> Refusal | None:
+        """Return why an object is not to be kept, or None."""
+        uids = (arrival.sop_class_uid, arrival.sop_instance_uid)
+        if not all(map(_fits, uids)) or not arrival.data_set:
+            return Refusal.MISMATCH
+        implicit = arrival.transfer_syntax == ImplicitVRLittleEndian
+        if identity(arrival.data_set, implicit=implicit) not in (None, uids):
+            return Refusal.MISMATCH
+        return Refusal.OUT_OF_RESOURCES if disk_is_low(self._storage) else None
+
+    def keep(self, arrival: Arrival, caller: Caller) -> None:
+        """Make an object durable: bytes and row; an object received before changes nothing.
+
+        Raises
+        ------
+        OSError
+            If that was not possible.
+        """
+        uids = (arrival.sop_class_uid, arrival.sop_instance_uid)
+        data = part10.header(*uids, arrival.transfer_syntax) + arrival.data_set
+        if self._ledger.knows(uids[1], hashlib.sha256(data).hexdigest()):
+            log.info("received", receipt=Receipt.DUPLICATE, calling_ae=caller.calling_ae)
+            return
+        blob = self._spool.write(data)
+        receipt = self._committer.commit(
+            Received(
+                sop_class_uid=uids[0],
+                sop_instance_uid=uids[1],
+                blob=blob,
+                calling_ae=caller.calling_ae,
+                called_ae=caller.called_ae,
+                address=caller.address,
+                originator=arrival.originator,
+                received_at=time.time(),
+            )
+        )
+        if receipt is Receipt.CONFLICT:
+            self.record(Quarantine.CONFLICT, caller)
+            log.error("uid_conflict", calling_ae=caller.calling_ae, sha256=blob.sha256)
+        else:
+            log.info("received", receipt=receipt, calling_ae=caller.calling_ae, sha256=blob.sha256)
+
+    def record(self, reason: Refusal | Quarantine, caller: Caller, detail: str = "") -> None:
+        """Add what was refused, or set aside, to the audit trail."""
+        self.audit(
+            Event(
+                event="refused" if isinstance(reason, Refusal) else "quarantined",
+                reason=reason,
+                calling_ae=caller.calling_ae,
+                called_ae=caller.called_ae,
+                address=caller.address,
+                detail=detail,
+            )
+        )
+
+    def audit(self, event: Event) -> None:
+        """Add an event to the audit trail; a full disk must not change the answer."""
+        try:
+            self._ledger.record(event, time.time())
+        except SQLAlchemyError as error:
+            log.error("audit_failed", reason=event.reason, error=type(error).__name__)  # noqa: TRY400
 
 
 ReplyTo = Callable[[str, str], object | None]
@@ -205,10 +301,8 @@ class Receiver:
     ) -> None:
         self._reply_to = reply_to
         self._dicom = dicom
-        self._storage = storage
         self._ledger = ledger
-        self._spool = spool
-        self._committer = committer
+        self._intake = Intake(storage, ledger=ledger, spool=spool, committer=committer)
         self._servers = []
         if dicom.plain:
             self._servers.append(self._server(dicom.port, None))
@@ -245,7 +339,7 @@ class Receiver:
     def _admission(self, caller: Caller) -> Refusal | None:
         refusal = self._judge(caller)
         if refusal is not None:
-            self._record(refusal, caller)
+            self._intake.record(refusal, caller)
         return refusal
 
     def _judge(self, caller: Caller) -> Refusal | None:
@@ -265,60 +359,27 @@ class Receiver:
     def _accepted(self, event: evt.Event) -> None:
         if not event.assoc.accepted_contexts:
             offered = sorted({item.abstract_syntax for item in event.assoc.rejected_contexts})
-            self._record(Refusal.SOP_CLASS, _caller(event), ", ".join(offered[:8]))
+            self._intake.record(Refusal.SOP_CLASS, _caller(event), ", ".join(offered[:8]))
 
     def _broken(self, why: Refusal, address: str, what: str) -> None:
-        self._audit(Event(event="refused", reason=why, address=address, detail=what))
+        self._intake.audit(Event(event="refused", reason=why, address=address, detail=what))
 
     def _store(self, event: evt.Event) -> int:
-        refusal = self._unwanted(event)
+        arrival, caller = _arrival(event), _caller(event)
+        if arrival.sop_class_uid == event.context.abstract_syntax:
+            refusal = self._intake.unwanted(arrival)
+        else:
+            refusal = Refusal.MISMATCH
         if refusal is None:
             try:
-                return self._keep(event)
+                self._intake.keep(arrival, caller)
             except OSError as error:
                 log.error("store_failed", error=type(error).__name__)  # noqa: TRY400 - no trace
                 refusal = Refusal.OUT_OF_RESOURCES
-        self._record(refusal, _caller(event))
+            else:
+                return SUCCESS
+        self._intake.record(refusal, caller)
         return OUT_OF_RESOURCES if refusal is Refusal.OUT_OF_RESOURCES else MISMATCH
-
-    def _unwanted(self, event: evt.Event) -> Refusal | None:
-        request = event.request
-        uids = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
-        data = request.DataSet.getvalue()
-        if uids[0] != event.context.abstract_syntax or not all(map(_fits, uids)) or not data:
-            return Refusal.MISMATCH
-        implicit = event.context.transfer_syntax == ImplicitVRLittleEndian
-        stated = identity(data, implicit=implicit)
-        if stated is not None and stated != uids:
-            return Refusal.MISMATCH
-        return Refusal.OUT_OF_RESOURCES if disk_is_low(self._storage) else None
-
-    def _keep(self, event: evt.Event) -> int:
-        request, caller = event.request, _caller(event)
-        sop_class, sop_instance = request.AffectedSOPClassUID, request.AffectedSOPInstanceUID
-        header = part10.header(sop_class, sop_instance, event.context.transfer_syntax)
-        data = header + request.DataSet.getvalue()
-        if self._ledger.knows(str(sop_instance), hashlib.sha256(data).hexdigest()):
-            log.info("received", receipt=Receipt.DUPLICATE, calling_ae=caller.calling_ae)
-            return SUCCESS
-        blob = self._spool.write(data)
-        receipt = self._committer.commit(
-            Received(
-                sop_class_uid=str(sop_class),
-                sop_instance_uid=str(sop_instance),
-                blob=blob,
-                calling_ae=caller.calling_ae,
-                called_ae=caller.called_ae,
-                address=caller.address,
-                received_at=time.time(),
-            )
-        )
-        if receipt is Receipt.CONFLICT:
-            self._record(Quarantine.CONFLICT, caller)
-            log.error("uid_conflict", calling_ae=caller.calling_ae, sha256=blob.sha256)
-        else:
-            log.info("received", receipt=receipt, calling_ae=caller.calling_ae, sha256=blob.sha256)
-        return SUCCESS
 
     def _promise(self, event: evt.Event) -> tuple[int, None]:
         """Return the status of a request for storage commitment, once it is a row."""
@@ -327,7 +388,7 @@ class Receiver:
         if event.action_type != REQUEST or asked is None:
             return INVALID_ARGUMENT, None
         if self._reply_to(caller.calling_ae, caller.address) is None:
-            self._record(Refusal.NO_REPLY_ADDRESS, caller)
+            self._intake.record(Refusal.NO_REPLY_ADDRESS, caller)
             return PROCESSING_FAILURE, None
         try:
             self._ledger.promise(*asked, caller.calling_ae, caller.address, time.time())
@@ -345,24 +406,16 @@ class Receiver:
         log.info("commitment_heard", calling_ae=_caller(event).calling_ae, objects=settled)
         return SUCCESS, None
 
-    def _record(self, reason: Refusal | Quarantine, caller: Caller, detail: str = "") -> None:
-        self._audit(
-            Event(
-                event="refused" if isinstance(reason, Refusal) else "quarantined",
-                reason=reason,
-                calling_ae=caller.calling_ae,
-                called_ae=caller.called_ae,
-                address=caller.address,
-                detail=detail,
-            )
-        )
 
-    def _audit(self, event: Event) -> None:
-        """Record what was refused; a full disk must not change the answer."""
-        try:
-            self._ledger.record(event, time.time())
-        except SQLAlchemyError as error:
-            log.error("audit_failed", reason=event.reason, error=type(error).__name__)  # noqa: TRY400
+def _arrival(event: evt.Event) -> Arrival:
+    request = event.request
+    return Arrival(
+        sop_class_uid=str(request.AffectedSOPClassUID),
+        sop_instance_uid=str(request.AffectedSOPInstanceUID),
+        transfer_syntax=str(event.context.transfer_syntax),
+        data_set=request.DataSet.getvalue(),
+        originator=str(request.MoveOriginatorApplicationEntityTitle or "").strip(),
+    )
 
 
 def _caller(event: evt.Event) -> Caller:

@@ -8,10 +8,23 @@ call. The defaults are a node on loopback that any AE title on this machine may 
 
 import ipaddress
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,6 +38,8 @@ DEFAULT_CONFIG = Path("sinusnode.toml")
 SECRETS = Path("/run/secrets")
 
 _AE_TITLE_LENGTH = 16
+_WINDOW = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
+_TOKEN_LENGTH = 16
 
 
 def _ae_title(text: str) -> str:
@@ -128,8 +143,8 @@ class Tls(Section):
         return self
 
 
-class Destination(Section):
-    """Where results go: one entry of Orthanc's `DicomModalities`."""
+class DicomServer(Section):
+    """A DICOM server that the node calls: one entry of Orthanc's `DicomModalities`."""
 
     name: str = ""
     """Shown in queue and metrics; by default the AE title."""
@@ -142,12 +157,67 @@ class Destination(Section):
     """Speak TLS with the certificates of section `tls`."""
     tls_name: str | None = None
     """The name that its certificate must carry; by default the host."""
+    timeout: Seconds = 30.0
+    """Seconds to wait for a connection or for an answer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        return _with_name(values, lambda: str(values.get("ae_title", "")))
+
+
+class WebServer(Section):
+    """A DICOMweb server that the node calls.
+
+    Secrets are read from their files at each call, so that a renewed one counts at once.
+    """
+
+    name: str = ""
+    """Shown in queue and metrics; by default the host."""
+    url: Annotated[str, Field(pattern=r"^https?://[^/?#]+[^?#]*$")]
+    """Of the DICOMweb service, for example `https://pacs/dicom-web`."""
+    token_file: Path | None = None
+    """File with a bearer token."""
+    username: str | None = None
+    password_file: Path | None = None
+    certificate: Path | None = None
+    """PEM file with a client certificate and its chain."""
+    private_key: Path | None = None
+    trusted_certificates: Path | None = None
+    """PEM file of the authorities that may vouch for the server; by default the system's."""
+    timeout: Seconds = 30.0
+    """Seconds to wait for a connection or for an answer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        return _with_name(values, lambda: urlsplit(str(values.get("url", ""))).hostname or "")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file belong together")
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together")
+        if self.username is not None and self.token_file is not None:
+            raise ValueError("it has a token_file or a username, not both")
+        return self
+
+
+def _with_name(values: Any, otherwise: Callable[[], str]) -> Any:
+    if isinstance(values, dict) and not values.get("name"):
+        return values | {"name": otherwise()}
+    return values
+
+
+class Outlet(Section):
+    """How results are delivered: what every destination has."""
+
+    name: str = ""
     commitment: bool = False
     """Ask for storage commitment; without an answer look by query, and send again what is lost."""
     commitment_wait: Seconds = 60.0
     """Seconds for its report on a storage commitment."""
-    timeout: Seconds = 30.0
-    """Seconds to wait for a connection or for an answer."""
     linger: Annotated[float, Field(ge=0)] = 2.0
     """Seconds that an idle association is kept for the next result."""
     retry_first: Seconds = 15.0
@@ -156,12 +226,97 @@ class Destination(Section):
     retry_for: Seconds = 7 * 86400.0
     """Seconds until delivery is given up, visibly, as FAILED."""
 
+
+class Destination(Outlet, DicomServer):
+    """Where results go by C-STORE."""
+
+
+class WebDestination(Outlet, WebServer):
+    """Where results go by STOW-RS; with `commitment`, QIDO-RS says whether they are there."""
+
+
+class Hl7(Outlet):
+    """Where results go as HL7 v2.5.1 messages ORU^R01, over MLLP."""
+
+    name: str = ""
+    """Shown in queue and metrics; by default host and port."""
+    host: str
+    port: Port
+    sending_application: str = "SINUSNODE"
+    """MSH-3; the next three are MSH-4 to MSH-6."""
+    sending_facility: str = ""
+    receiving_application: str = ""
+    receiving_facility: str = ""
+    character_set: Literal["UNICODE UTF-8", "8859/1", "8859/2", "8859/15", "ASCII"] = (
+        "UNICODE UTF-8"
+    )
+    """MSH-18."""
+    pdf: bool = True
+    """Whether the page goes along."""
+    tls: bool = False
+    """Speak TLS with the certificates of section `tls`."""
+    tls_name: str | None = None
+    """The name that its certificate must carry; by default the host."""
+    timeout: Seconds = 30.0
+    """Seconds to wait for a connection or for an answer."""
+    commitment: Literal[False] = False
+
     @model_validator(mode="before")
     @classmethod
     def _named(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("name"):
-            return values | {"name": values.get("ae_title", "")}
-        return values
+        return _with_name(values, lambda: f"{values.get('host')}:{values.get('port')}")
+
+
+class Fhir(Outlet, WebServer):
+    """Where results go as FHIR R4 transactions: `url` is the base of the server."""
+
+    commitment: Literal[False] = False
+
+
+class Pace(Section):
+    """How gently past ECGs are fetched: what every source has."""
+
+    ecgs_per_minute: Annotated[float, Field(gt=0)] = 60.0
+    reports_per_minute: Annotated[float, Field(gt=0)] = 6.0
+    """Instead, where their results are delivered (`sinusnode backfill --report`)."""
+    batch: Annotated[int, Field(ge=1, le=100)] = 10
+    """ECGs asked for at a time."""
+    window: Annotated[str, Field(pattern=_WINDOW)] | None = None
+    """Local time of day in which they are fetched, for example `20:00-06:00`."""
+
+
+class Source(Pace, DicomServer):
+    """Where past ECGs are by C-FIND and C-MOVE; it must know this node as a move destination."""
+
+
+class WebSource(Pace, WebServer):
+    """Where past ECGs are by QIDO-RS and WADO-RS."""
+
+
+def _either(values: Any) -> Any:
+    """Refuse, in one sentence, what is neither a DICOM nor a DICOMweb server, or both."""
+    if isinstance(values, dict):
+        dicom = values.keys() & {"ae_title", "host", "port"}
+        if bool(dicom) == ("url" in values):
+            raise ValueError("it has either a url (DICOMweb), or ae_title, host and port (DICOM)")
+    return values
+
+
+def _kind(values: Any) -> str:
+    web = "url" in values if isinstance(values, dict) else isinstance(values, WebServer)
+    return "web" if web else "dicom"
+
+
+AnyDestination = Annotated[
+    Annotated[Destination, Tag("dicom")] | Annotated[WebDestination, Tag("web")],
+    Discriminator(_kind),
+    BeforeValidator(_either),
+]
+AnySource = Annotated[
+    Annotated[Source, Tag("dicom")] | Annotated[WebSource, Tag("web")],
+    Discriminator(_kind),
+    BeforeValidator(_either),
+]
 
 
 class Work(Section):
@@ -193,14 +348,33 @@ class Storage(Section):
 class Report(Section):
     """What is written for each ECG."""
 
-    objects: tuple[Literal["sr", "pdf", "ecg"], ...] = ("sr", "pdf", "ecg")
+    objects: tuple[Literal["sr", "pdf", "ecg", "sc", "tid1500", "annotation"], ...] = (
+        "sr",
+        "pdf",
+        "ecg",
+    )
+    """Also: page one as a picture, measurements after TID 1500, a Waveform Annotation SR."""
     series_number_sr: int = 901
     series_number_pdf: int = 902
     series_number_ecg: int = 903
+    series_number_sc: int = 904
+    series_number_tid1500: int = 905
+    series_number_annotation: int = 906
     content_qualification: Literal["RESEARCH", "SERVICE", "PRODUCT"] = "RESEARCH"
     qtc_formula: Literal["bazett", "fridericia", "framingham", "hodges"] = "fridericia"
     utc_offset: Annotated[str, Field(pattern=r"^[+-]\d{4}$")] = "+0000"
     """Of content dates, where the source states none (0008,0201)."""
+
+
+class Archive(Section):
+    """De-identified recordings that are kept for learning, below the data folder."""
+
+    keep: bool = False
+    """Whether any are."""
+    site: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,16}$")] = "here"
+    """A coarse code that is kept with each."""
+    key_file: Path | None = None
+    """Of the pseudonyms; by default `archive.key` in the data folder, made when first needed."""
 
 
 class Models(Section):
@@ -215,6 +389,38 @@ class Ops(Section):
 
     host: str = "127.0.0.1"
     port: Port = 8104
+
+
+class Stow(Section):
+    """STOW-RS in, at the management port; off without a token.
+
+    On loopback alone, or behind a proxy that speaks TLS: the token crosses the wire as it is.
+    """
+
+    token: SecretStr | None = None
+    """What a caller shows as its bearer token, at least 16 characters."""
+    token_file: Path | None = None
+    """The file that holds it instead; a renewed one counts at once."""
+    maximum_body: Bytes = 256 * 2**20
+    """Bytes of one request; each object is bounded by `dicom.maximum_object`."""
+    maximum_parts: Annotated[int, Field(ge=1)] = 200
+    """Objects of one request."""
+    maximum_requests: Annotated[int, Field(ge=1)] = 4
+    """At a time; more are told to come again."""
+    deadline: Seconds = 120.0
+    """Seconds for one request."""
+
+    @property
+    def enabled(self) -> bool:
+        """Return whether there is a token."""
+        return self.token is not None or self.token_file is not None
+
+    @field_validator("token")
+    @classmethod
+    def _is_long(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value()) < _TOKEN_LENGTH:
+            raise ValueError(f"a token has at least {_TOKEN_LENGTH} characters")
+        return token
 
 
 class Log(Section):
@@ -237,25 +443,34 @@ class Settings(BaseSettings):
 
     dicom: Dicom = Dicom()
     tls: Tls = Tls()
-    destinations: tuple[Destination, ...] = ()
+    destinations: tuple[AnyDestination, ...] = ()
+    hl7: tuple[Hl7, ...] = ()
+    fhir: tuple[Fhir, ...] = ()
+    sources: tuple[AnySource, ...] = ()
     storage: Storage = Storage()
     work: Work = Work()
     report: Report = Report()
+    archive: Archive = Archive()
     models: Models = Models()
     ops: Ops = Ops()
+    stow: Stow = Stow()
     log: Log = Log()
 
     @model_validator(mode="after")
-    def _destinations_are_distinct(self) -> Self:
-        names = [destination.name for destination in self.destinations]
-        if len(set(names)) != len(names):
-            raise ValueError("two destinations have the same name")
+    def _names_are_distinct(self) -> Self:
+        for what, servers in (("destinations", self.outlets), ("sources", self.sources)):
+            names = [server.name for server in servers]
+            if len(set(names)) != len(names):
+                raise ValueError(f"two {what} have the same name")
         return self
 
     @model_validator(mode="after")
     def _tls_has_certificates(self) -> Self:
-        if not self.tls.enabled and any(item.tls for item in self.destinations):
-            raise ValueError("a destination speaks TLS, and section tls names no certificate")
+        servers = (*self.outlets, *self.sources)
+        if not self.tls.enabled and any(getattr(server, "tls", False) for server in servers):
+            raise ValueError(
+                "a destination or source speaks TLS, and section tls names no certificate"
+            )
         if not self.tls.enabled and not self.dicom.plain:
             raise ValueError("dicom.plain is false, and section tls names no certificate")
         return self
@@ -279,6 +494,11 @@ class Settings(BaseSettings):
             env_settings,
             TomlConfigSettingsSource(settings_cls, toml_file=_config_file()),
         )
+
+    @property
+    def outlets(self) -> tuple[AnyDestination | Hl7 | Fhir, ...]:
+        """Return every place where results go."""
+        return (*self.destinations, *self.hl7, *self.fhir)
 
     @property
     def database_url(self) -> str:

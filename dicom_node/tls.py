@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from dicom_node.settings import Destination, Tls
+from dicom_node.settings import DicomServer, Hl7, Tls
 
 log = structlog.get_logger()
 
@@ -76,12 +76,12 @@ def client(settings: Tls) -> ssl.SSLContext:
     return _filled(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings)
 
 
-def caller(settings: Tls, destination: Destination) -> Secure | None:
-    """Return what turns a connection to a destination into TLS, or None where it is plain."""
-    if not destination.tls:
+def caller(settings: Tls, called: DicomServer | Hl7) -> Secure | None:
+    """Return what turns a connection to a server into TLS, or None where it is plain."""
+    if not called.tls:
         return None
     certificates = Certificates(settings, client)
-    name = destination.tls_name or destination.host
+    name = called.tls_name or called.host
     return lambda stream: certificates.context().wrap_socket(stream, server_hostname=name)
 
 

@@ -15,11 +15,13 @@ from functools import lru_cache
 import structlog
 
 from analysis.errors import ModelRejected
+from dicom_node.archive import Archive
 from dicom_node.ledger import Lease, LeaseLost, Ledger
 from dicom_node.models import ModelStore
 from dicom_node.pipeline import Pipeline, Quarantined, rehearse
 from dicom_node.plan import Plan
 from dicom_node.reasons import Quarantine, sentence
+from dicom_node.report import Message
 from dicom_node.settings import Settings, Work
 from dicom_node.spool import Spool
 
@@ -54,6 +56,8 @@ def run(settings: Settings, owner: str, signals: Signals) -> None:
         model=lru_cache(_MODELS_AT_HAND)(store.load),
         destinations=tuple(item.name for item in settings.destinations),
         clock=time.time,
+        messages=_messages(settings),
+        archive=Archive.of(settings),
     )
     while not signals.stopping() and not _warm(pipeline, Plan.of(settings, models=store.current())):
         time.sleep(1.0)  # without a sign of life: the node is not ready, what comes waits
@@ -67,6 +71,15 @@ def run(settings: Settings, owner: str, signals: Signals) -> None:
         attempt(pipeline, lease, settings.work)
         signals.busy_since(0.0)
         signals.reported()
+
+
+def _messages(settings: Settings) -> dict[Message, tuple[str, ...]]:
+    """Return where each kind of message goes, of those that go somewhere."""
+    named = {
+        Message.HL7: tuple(item.name for item in settings.hl7),
+        Message.FHIR: tuple(item.name for item in settings.fhir),
+    }
+    return {kind: names for kind, names in named.items() if names}
 
 
 def _warm(pipeline: Pipeline, plan: Plan) -> bool:

@@ -20,7 +20,13 @@ from dicom_node.scu import Address
 from dicom_node.settings import Settings
 from dicom_node.spool import Spool
 
-SETTLED = {State.DELIVERED, State.COMMITTED, State.QUARANTINED, State.FAILED}
+SETTLED = {
+    State.DELIVERED,
+    State.COMMITTED,
+    State.ARCHIVED,
+    State.QUARANTINED,
+    State.FAILED,
+}
 READY_WITHIN = 60.0
 
 

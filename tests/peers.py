@@ -17,6 +17,7 @@ from support import ROOT, need_file, need_program
 from dicom_node.scu import Address
 
 _PATIENCE = 30.0  # seconds
+_DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 _COMMENT = re.compile(r"^\s*//.*$", re.MULTILINE)
 
 
@@ -57,12 +58,24 @@ def running(node: Node) -> Iterator[Node]:
 # dcmtk
 
 
-def storescu(peer: Address, *files: Path, calling_ae: str = "CART") -> None:
+def storescu(
+    peer: Address, *files: Path, calling_ae: str = "CART", tls: Mapping[str, Path] | None = None
+) -> None:
     """Have dcmtk's storescu push files on one association, as a cart would."""
-    command = [need_program("storescu"), "-aet", calling_ae, "-aec", peer.ae_title]
-    command += [peer.host, str(peer.port), *map(str, files)]
-    done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
+    done = try_storescu(peer, *files, calling_ae=calling_ae, tls=tls)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def try_storescu(
+    peer: Address, *files: Path, calling_ae: str = "CART", tls: Mapping[str, Path] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Return how storescu ended; with files of certificates (``keys.Authority``) it speaks TLS."""
+    command = [need_program("storescu"), "-aet", calling_ae, "-aec", peer.ae_title]
+    if tls is not None:
+        command += ["+tls", str(tls["private_key"]), str(tls["certificate"])]
+        command += ["+cf", str(tls["trusted_certificates"])]
+    command += [peer.host, str(peer.port), *map(str, files)]
+    return subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
 
 
 @contextmanager
@@ -107,6 +120,16 @@ class Orthanc:
         with urlopen(request, timeout=_PATIENCE) as answer:
             return json.load(answer)
 
+    def upload(self, data: bytes) -> None:
+        """Have an object stored, as it is."""
+        with urlopen(Request(self.url + "/instances", data), timeout=_PATIENCE):
+            pass
+
+    @property
+    def dicomweb(self) -> str:
+        """The URL of its DICOMweb service, where that plugin runs."""
+        return f"{self.url}/dicom-web"
+
     def find(self, level: str, **query: str) -> list[dict[str, Any]]:
         """Return the resources of a level whose tags match."""
         found = self.post("/tools/find", {"Level": level, "Query": query, "Expand": True})
@@ -115,11 +138,17 @@ class Orthanc:
 
 @contextmanager
 def running_orthanc(
-    folder: Path, *, node_port: int, plugin: Mapping[str, Any] | None = None
+    folder: Path,
+    *,
+    node_port: int,
+    plugin: Mapping[str, Any] | None = None,
+    dicomweb: bool = False,
+    tls: Mapping[str, Path] | None = None,
 ) -> Iterator[Orthanc]:
     """Run Orthanc with the shipped configuration, on free ports, with its data in a folder.
 
-    Without settings for the plugin it only receives.
+    Without settings for the plugin it only receives; with DICOMweb, it offers that too; with
+    files of certificates (``keys.Authority``) it speaks TLS alone, to and from everybody.
     """
     folder.mkdir(parents=True)
     values = shipped_configuration() | {"HttpPort": free_port(), "DicomPort": free_port()}
@@ -130,9 +159,26 @@ def running_orthanc(
         need_file(values["Plugins"][0])
         values["PythonScript"] = str(ROOT / "orthanc" / "sinusnode.py")
         values["Sinusnode"] |= plugin
+    if dicomweb:
+        values.setdefault("Plugins", []).append(str(need_file(_DICOMWEB)))
+    if tls is not None:
+        values |= _secured(tls, values["DicomModalities"])
     (folder / "orthanc.json").write_text(json.dumps(values))
     with started_orthanc(folder) as orthanc:
         yield orthanc
+
+
+def _secured(tls: Mapping[str, Path], modalities: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "DicomTlsEnabled": True,
+        "DicomTlsRemoteCertificateRequired": True,
+        "DicomTlsCertificate": str(tls["certificate"]),
+        "DicomTlsPrivateKey": str(tls["private_key"]),
+        "DicomTlsTrustedCertificates": str(tls["trusted_certificates"]),
+        "DicomModalities": {
+            name: modality | {"UseDicomTls": True} for name, modality in modalities.items()
+        },
+    }
 
 
 @contextmanager

@@ -107,9 +107,9 @@ def _marks(result: Result) -> Iterator[tuple[Code, tuple[Marks, ...]]]:
 
 
 def _positions(ends: Sequence[Marks], samples: int) -> list[int]:
-    """Return the samples, from 1, of what lies inside the recording."""
+    """Return the samples, from 1, of what lies inside the recording and ends after it begins."""
     where = np.column_stack([end[:MARKED_BEATS] for end in ends])
-    inside = np.all((where >= 0) & (where <= samples - 1), axis=1)
+    inside = (where[:, 0] >= 0) & (where[:, -1] <= samples - 1) & (where[:, 0] <= where[:, -1])
     return [round(sample) + 1 for sample in where[inside].ravel().tolist()]
 
 

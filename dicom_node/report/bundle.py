@@ -42,7 +42,7 @@ def transaction(inputs: Inputs) -> bytes:
     common = {
         "status": _PRELIMINARY,
         "subject": _subject(who),
-        "effectiveDateTime": _moment(*acquired(inputs)),
+        "effectiveDateTime": _moment(inputs),
         "issued": inputs.written_at.isoformat(timespec="milliseconds"),
     }
     made = {"device": _reference(device), "note": [{"text": SAFETY_SENTENCE}]}
@@ -96,8 +96,10 @@ def _subject(who: Who) -> Resource:
     return {"type": "Patient", "identifier": identifier} | name
 
 
-def _moment(digits: str, offset: str) -> str:
-    """Return a dateTime; a date alone has no offset."""
+def _moment(inputs: Inputs) -> str:
+    """Return when the ECG was recorded as a dateTime: local time of the site if not stated."""
+    digits, offset = acquired(inputs)
+    offset = offset or f"{inputs.written_at:%z}"
     date = f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}"
     whole, _, fraction = digits[8:].partition(".")
     if not whole:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, Self, TypeAlias
 
@@ -208,8 +207,11 @@ def _samples_fault(item: Item, _row: Row) -> str | None:
         return "the temporal range type does not fit the sample positions"
     if not kind.startswith("MULTI") and len(positions) != ends:
         return "it is more than one point or segment"
-    rising = all(earlier <= later for earlier, later in pairwise(positions))
-    return None if positions[0] >= 1 and rising else "the sample positions are not in order from 1"
+    if min(positions) < 1:
+        return "a sample position is before the first"
+    segments = zip(positions[::2], positions[1::2], strict=True) if ends > 1 else ()
+    backwards = any(first > last for first, last in segments)
+    return "a segment ends before it begins" if backwards else None
 
 
 def _needs(keyword: str) -> Callable[[Item, Row], str | None]:

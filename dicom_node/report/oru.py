@@ -18,6 +18,7 @@ from analysis.ecg import Code
 from dicom_node.report import concepts as c
 from dicom_node.report.objects import SAFETY_SENTENCE, Inputs, Message, spoken
 from dicom_node.report.outside import IMPRESSION, STUDY, Order, Who, acquired, measured, remarks
+from dicom_node.report.shell import ascii_text
 from dicom_node.report.uids import Level
 
 SEGMENT_END: Final = "\r"
@@ -101,10 +102,15 @@ def _escaped(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
+def _ours(text: str) -> str:
+    """Return our own words, which every character set can write."""
+    return _escaped(ascii_text(text))
+
+
 def _coded(code: Code, text: str = "") -> str:
     """Return a CWE; the words beside it where they say more than the code."""
-    known = "^".join(map(_escaped, (code.value, code.meaning, code.scheme)))
-    return f"{known}^^^^^^{_escaped(text)}" if text else known
+    known = "^".join(map(_ours, (code.value, code.meaning, code.scheme)))
+    return f"{known}^^^^^^{_ours(text)}" if text else known
 
 
 def _time(digits: str, offset: str) -> str:
@@ -164,7 +170,7 @@ def _request(inputs: Inputs) -> str:
 
 def _notes(inputs: Inputs) -> Iterator[str]:
     for number, line in enumerate(remarks(inputs.result), 1):
-        yield _segment("NTE", {1: str(number), 3: _escaped(line)})
+        yield _segment("NTE", {1: str(number), 3: _ours(line)})
 
 
 def _observation(number: int, fields: dict[int, str]) -> str:
@@ -209,7 +215,7 @@ def oru_faults(message: bytes) -> Iterator[str]:
         yield "there is no patient identifier"
     if request[25] != "P" or any(f[11] != "P" for f in lines if f[0] == "OBX"):
         yield "a result is not preliminary"
-    if not any(f[0] == "NTE" and f[3] == _escaped(SAFETY_SENTENCE) for f in lines):
+    if not any(f[0] == "NTE" and f[3] == _ours(SAFETY_SENTENCE) for f in lines):
         yield "it does not say what it is not"
     for fields in lines:
         if fields[0] == "OBX" and not (fields[3] and fields[5]):

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from analysis.ecg import Code
 from analysis.result import Result
@@ -86,6 +87,8 @@ class Who:
 
 def _said(dataset: Dataset, keyword: str) -> str:
     value: Any = dataset.get(keyword)
+    if isinstance(value, MultiValue):  # a backslash where none should be
+        value = "\\".join(map(str, value))
     return "" if value is None else str(value).strip(" \0")
 
 
@@ -134,9 +137,9 @@ def remarks(result: Result) -> tuple[str, ...]:
 def acquired(inputs: Inputs) -> tuple[str, str]:
     """Return when the ECG was recorded, YYYYMMDD[HHMMSS[.F]], and the offset from UTC, &ZZXX.
 
-    Where the source states no offset, local time of the study is meant.
+    The offset is empty where the source states none.
     """
     moment = acquired_at(inputs.source)
     at = max(moment.find("+"), moment.find("-"))
-    digits, stated = (moment, "") if at < 0 else (moment[:at], moment[at:])
-    return digits, stated or f"{inputs.written_at:%z}"
+    digits, suffix = (moment, "") if at < 0 else (moment[:at], moment[at:])
+    return digits, suffix or _said(inputs.source, "TimezoneOffsetFromUTC")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -141,8 +141,7 @@ PREVIOUS = Previous(
     acquired_at="20120229235959.123+0100",
     measurements=MappingProxyType({"heart_rate": 58.0, "qrs_duration": 92.0, "qrs_axis": -170.0}),
 )
-_RECORDED_AT = datetime(2026, 3, 29, 1, 58, tzinfo=timezone(timedelta(hours=1)))
-"""Not UTC: DCMTK 3.6.7 takes a DT that ends with +0000 for a wrong one."""
+_RECORDED_AT = datetime(2026, 3, 29, 0, 58, tzinfo=UTC)
 _MAN = Patient(identifier="P1", name="Doe^John", age=70.0, sex=Sex.MALE)
 
 

@@ -40,7 +40,8 @@ def encoded(overall: Overall) -> dict[Role, bytes]:
     source = cart_file()
     leads = replace(varied()["sinus rhythm"][1].leads, beats=())
     result = result_for(source, overall, leads=leads)
-    made = objects(source, _on_two_leads(result), previous=PREVIOUS)
+    every = ReportOptions(roles=tuple(Role))
+    made = objects(source, _on_two_leads(result), previous=PREVIOUS, options=every)
     return {role: item.data for role, item in made.items()}
 
 
