@@ -390,6 +390,7 @@ class Promise:
     calling_ae: str
     address: str
     attempts: int
+    asked_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -938,6 +939,7 @@ class Ledger:
             calling_ae=row.calling_ae,
             address=row.address,
             attempts=row.attempts,
+            asked_at=row.asked_at,
         )
 
     def promise_kept(self, promise: Promise) -> None:
@@ -949,10 +951,11 @@ class Ledger:
         self._promise(promise, at)
 
     def _promise(self, promise: Promise, next_at: float | None) -> None:
+        """Record how telling ended; a request that was renewed meanwhile is still to be told."""
         with self._write() as connection:
             connection.execute(
                 promises.update()
-                .where(promises.c.id == promise.id)
+                .where(promises.c.id == promise.id, promises.c.asked_at == promise.asked_at)
                 .values(attempts=promises.c.attempts + 1, next_at=next_at)
             )
 

@@ -55,7 +55,7 @@ class Delivery(StrEnum):
     NO_ANSWER = "no-answer"
     NOT_LISTED = "not-listed"
     CREDENTIALS = "credentials-refused"
-    OUT_OF_RESOURCES = "out-of-resources"
+    OUT_OF_RESOURCES = "destination-out-of-resources"
     REFUSED = "refused"
     GIVEN_UP = "given-up"
     BYTES_LOST = "bytes-lost"

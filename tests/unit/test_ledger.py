@@ -611,3 +611,19 @@ LedgerMachine.TestCase.settings = settings(
     max_examples=25, stateful_step_count=25, deadline=None, derandomize=True
 )
 TestAnyOrderOfEvents = LedgerMachine.TestCase
+
+
+# Storage commitment, given to callers
+
+
+def test_a_request_renewed_while_it_is_being_answered_is_answered_again(ledger: Ledger) -> None:
+    ledger.promise("1.2", [("1.3", "1.4")], "CART", "127.0.0.1", 100.0)
+    first = ledger.promise_due(101.0)
+    assert first is not None
+    ledger.promise("1.2", [("1.3", "1.5")], "CART", "127.0.0.1", 102.0)
+    ledger.promise_kept(first)
+    again = ledger.promise_due(103.0)
+    assert again is not None
+    assert again.references == (("1.3", "1.5"),)
+    ledger.promise_kept(again)
+    assert ledger.promise_due(104.0) is None
