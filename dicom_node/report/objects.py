@@ -177,10 +177,10 @@ class Inputs:
         return self.received_at.astimezone(timezone(self._utc_offset()))
 
     def local(self, moment: str) -> str:
-        """Return a DT in the local time of the study, where its suffix says no more than that.
+        """Return a DT without the suffix that says local time of the study, or UTC in its place.
 
-        Without a suffix it is local time (PS3.5 §6.2), which (0008,0201) states for the object.
-        DCMTK up to 3.6.7 refuses the suffix +0000.
+        Timezone Offset From UTC holds for what has no suffix (PS3.3 C.12.1.1.8), and DCMTK up to
+        3.6.7 refuses the suffix +0000. Another offset stays as it is.
         """
         digits, suffix = _SUFFIX.fullmatch(moment).groups()  # type: ignore[union-attr]  # matches all
         if not suffix or _parse_offset(suffix) == self._utc_offset():
