@@ -290,6 +290,8 @@ def _grid(row: npt.NDArray[np.float32]) -> float | None:
     values = exact.astype(np.float64)
     if not values.any():
         return 1.0
+    if np.abs(values).max() > _WIDEST:
+        return None
     zero = int(np.abs(values).argmin())
     some = values[max(0, zero - _AROUND) : zero + _AROUND]
     rough = [np.diff(part).min() for part in (some, values) if part.size > 1]
@@ -298,6 +300,8 @@ def _grid(row: npt.NDArray[np.float32]) -> float | None:
 
 
 _AROUND: Final = 32
+_WIDEST: Final = 1e9
+"""mV, beyond which no cart's integers reach."""
 
 
 def _refined(exact: npt.NDArray[np.float32], step: float, zero: int) -> float | None:

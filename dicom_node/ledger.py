@@ -308,6 +308,7 @@ class Lease:
     plan: str
     plan_digest: str
     result: str | None
+    calling_ae: str = ""
     archive_only: bool = False
     """Whether nothing is to be sent, unless it was released since."""
 
@@ -1307,6 +1308,7 @@ def _lease(row: Row[Any]) -> Lease:
         plan=row.plan,
         plan_digest=row.plan_digest,
         result=row.result,
+        calling_ae=row.calling_ae,
         archive_only=row.archive_only,
     )
 

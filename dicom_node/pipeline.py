@@ -30,6 +30,8 @@ from dicom_node.reasons import Quarantine, sentence
 from dicom_node.report import Message, NoComparison, Previous, ResultObject, Unreportable
 from dicom_node.report.objects import UNREADABLE
 from dicom_node.report.uids import is_uid
+from dicom_node.routing import allowed, route_of
+from dicom_node.settings import Route
 from dicom_node.spool import Spool
 
 _T = TypeVar("_T")
@@ -69,6 +71,8 @@ class Pipeline:
     """Where each kind of message goes; only those are made that go somewhere."""
     archive: Archive | None = None
     """Where de-identified recordings are kept for learning, if they are."""
+    routes: tuple[Route, ...] = ()
+    """Which results of which ECGs are made, and where they go."""
 
     def process(self, lease: Lease) -> None:
         """Bring the leased object to REPORTED, or a fetched one to ARCHIVED, from where it is.
@@ -80,6 +84,8 @@ class Pipeline:
         """
         plan = Plan.from_json(lease.plan)
         source, recording = read(self.spool.read(lease.blob), lease.sop_instance_uid)
+        route = route_of(self.routes, lease.calling_ae, source)
+        plan = plan if route.classify else plan.without_models()
         reach("before_analysis")
         text = lease.result or self._analyse(lease, source, recording, plan)
         reach("after_analysed")
@@ -94,12 +100,13 @@ class Pipeline:
             plan_digest=lease.plan_digest,
             received_at=lease.received_at,
             previous=previous(self.ledger.comparison(lease.id), plan),
-            messages=tuple(self.messages),
+            messages=tuple(kind for kind, names in self.messages.items() if allowed(route, names)),
         )
-        produced = self._store(made)
+        produced = self._store(made, route)
         self.spool.sync(item.blob for item in produced)
         reach("after_report")
-        self.ledger.reported(lease, produced, self.destinations, self.clock())
+        places = allowed(route, self.destinations)
+        self.ledger.reported(lease, produced, places, self.clock())
         self._keep(source, recording, ai_visible=True)
 
     def _keep(self, source: Dataset, recording: Recording, *, ai_visible: bool) -> None:
@@ -112,9 +119,9 @@ class Pipeline:
         ecg = comparable(source, result, plan)
         return self.ledger.analysed(lease, result.to_json(), self.clock(), ecg)
 
-    def _store(self, made: Sequence[ResultObject]) -> list[Produced]:
+    def _store(self, made: Sequence[ResultObject], route: Route) -> list[Produced]:
         blobs = self.spool.write_together([item.data for item in made])
-        own: Mapping[str, tuple[str, ...]] = {str(k): names for k, names in self.messages.items()}
+        own = {str(kind): allowed(route, names) for kind, names in self.messages.items()}
         return [
             Produced(
                 role=item.role,

@@ -6,7 +6,7 @@ setting or a retry in between changes nothing for an object that is already here
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import Any, Self
@@ -50,6 +50,10 @@ class Plan:
         """Return the plan that :attr:`text` holds."""
         values = json.loads(text)
         return cls(**values | {"models": tuple(values["models"])})
+
+    def without_models(self) -> Self:
+        """Return the plan for an ECG that no model shall classify."""
+        return replace(self, models=())
 
     @property
     def text(self) -> str:

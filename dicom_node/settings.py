@@ -431,6 +431,24 @@ class Log(Section):
     """JSON lines; otherwise, and on a terminal, text."""
 
 
+class Route(Section):
+    """Which results of which ECGs are made, and where they go; the first route that fits counts.
+
+    An ECG that fits none goes everywhere and is classified.
+    """
+
+    calling_ae_title: str = "*"
+    """Of who sent it; `*` and `?` stand for any characters, as in all patterns here."""
+    device: str = "*"
+    """Manufacturer's Model Name (0008,1090)."""
+    department: str = "*"
+    """Institutional Department Name (0008,1040)."""
+    destinations: tuple[str, ...] | None = None
+    """Names under `destinations`, `hl7` and `fhir`; by default all, `[]` for none."""
+    classify: bool = True
+    """Whether models speak; `false` leaves measurements and criteria."""
+
+
 class Settings(BaseSettings):
     """Everything, frozen."""
 
@@ -446,6 +464,7 @@ class Settings(BaseSettings):
     destinations: tuple[AnyDestination, ...] = ()
     hl7: tuple[Hl7, ...] = ()
     fhir: tuple[Fhir, ...] = ()
+    routes: tuple[Route, ...] = ()
     sources: tuple[AnySource, ...] = ()
     storage: Storage = Storage()
     work: Work = Work()
@@ -462,6 +481,14 @@ class Settings(BaseSettings):
             names = [server.name for server in servers]
             if len(set(names)) != len(names):
                 raise ValueError(f"two {what} have the same name")
+        return self
+
+    @model_validator(mode="after")
+    def _routes_lead_somewhere(self) -> Self:
+        known = {outlet.name for outlet in self.outlets}
+        named = {name for route in self.routes for name in route.destinations or ()}
+        if unknown := sorted(named - known):
+            raise ValueError(f"a route leads to {unknown[0]}, which is no destination")
         return self
 
     @model_validator(mode="after")

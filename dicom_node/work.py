@@ -58,6 +58,7 @@ def run(settings: Settings, owner: str, signals: Signals) -> None:
         clock=time.time,
         messages=_messages(settings),
         archive=Archive.of(settings),
+        routes=settings.routes,
     )
     while not signals.stopping() and not _warm(pipeline, Plan.of(settings, models=store.current())):
         time.sleep(1.0)  # without a sign of life: the node is not ready, what comes waits

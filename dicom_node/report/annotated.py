@@ -95,6 +95,8 @@ def _brought(source: Dataset) -> Dataset:
         brought.pop(tag, None)
     if not brought.get("Laterality"):
         brought.pop("Laterality", None)
+    if "Manufacturer" not in brought:
+        brought.Manufacturer = None  # type 2 (PS3.3 C.7.5.1)
     return brought
 
 

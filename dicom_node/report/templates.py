@@ -74,6 +74,8 @@ def _series(dataset: AttributeSet) -> Iterator[str]:
 
 
 def _provenance(dataset: AttributeSet) -> Iterator[str]:
+    if "Manufacturer" not in dataset:
+        yield "Manufacturer (type 2) is absent"
     if not is_own(dataset) or not dataset.get("ContributingEquipmentSequence"):
         yield "Contributing Equipment does not name us"
     if dataset.get("ContentQualification") not in set(Qualification):
