@@ -3,8 +3,9 @@
 ``python -m dicom_node.handbook`` prints them; a test holds the document against them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Final
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
@@ -22,7 +23,7 @@ from dicom_node.settings import (
     WebSource,
 )
 
-LISTS = {
+LISTS: Final[Mapping[str, type[BaseModel]]] = {
     "dicom.peers": Peer,
     "destinations": Destination,
     "destinations (DICOMweb)": WebDestination,
@@ -37,7 +38,7 @@ LISTS = {
 
 def tables() -> dict[str, str]:
     """Return each generated table by its heading."""
-    sections = {
+    sections: dict[str, type[BaseModel]] = {
         f"[{name}]": type(field.default)
         for name, field in Settings.model_fields.items()
         if isinstance(field.default, BaseModel)
