@@ -201,7 +201,8 @@ def _filter(signal: _Float, recipe: Recipe, steps: list[str]) -> _Float:
     if not edges:
         return signal
     kind = "band" if len(edges) == 2 else "high" if recipe.high_pass else "low"  # noqa: PLR2004
-    sos = butter(_FILTER_ORDER, edges, kind, fs=recipe.sampling_frequency, output="sos")
+    cut = edges if kind == "band" else edges[0]
+    sos = butter(_FILTER_ORDER, cut, kind, fs=recipe.sampling_frequency, output="sos")
     steps.append(f"{kind}-pass {'–'.join(f'{e:g}' for e in edges)} Hz, Butterworth, zero phase")
     longest = round(recipe.sampling_frequency / edges[0])
     padding = min(longest, signal.shape[1] - 1)

@@ -54,6 +54,7 @@ MAKERS: Final = (
 _KEY_BYTES: Final = 32
 _PSEUDONYM: Final = 32
 """Hexadecimal digits: 128 bits."""
+_IS_PSEUDONYM: Final = re.compile(f"[0-9a-f]{{{_PSEUDONYM}}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,10 +381,14 @@ class Archive:
             ai_visible=ai_visible,
         )
         try:
-            return self._write(recording.ecg, facts)
+            path = self._write(recording.ecg, facts)
         except OSError as error:
             log.warning("not_archived", error=type(error).__name__, errno=error.errno)
             return None
+        if pseudonym in self.withdrawn:  # just now, by another process
+            path.unlink(missing_ok=True)
+            return None
+        return path
 
     def _write(self, ecg: ECG, facts: Facts) -> Path:
         path = self.folder / facts.patient / f"{digest(ecg)[:_PSEUDONYM]}{SUFFIX}"
@@ -401,12 +406,22 @@ class Archive:
         ----------
         patient
             The pseudonym; `pseudonyms("patient", key)` gives it.
+
+        Raises
+        ------
+        ValueError
+            If it is none.
+        OSError
+            If a file cannot be removed.
         """
+        if not _IS_PSEUDONYM.fullmatch(patient):
+            raise ValueError(f"a pseudonym has {_PSEUDONYM} hexadecimal digits")
         marks = self.folder / WITHDRAWN
         marks.mkdir(parents=True, exist_ok=True)
         (marks / patient).touch()
         found = len(list((self.folder / patient).glob(f"*{SUFFIX}")))
-        shutil.rmtree(self.folder / patient, ignore_errors=True)
+        if (self.folder / patient).exists():
+            shutil.rmtree(self.folder / patient)
         return found
 
     @property

@@ -152,6 +152,13 @@ def test_the_pass_band_takes_away_wander_and_keeps_the_beat() -> None:
     assert np.abs(filtered.signal[:, 150:850] - expected[150:850]).max() < 0.06
 
 
+@pytest.mark.parametrize("edge", [{"high_pass": 0.5}, {"low_pass": 40.0}])
+def test_a_recipe_may_cut_off_one_end_alone(edge: dict[str, float]) -> None:
+    made = standardise(sines(500.0), replace(PLAIN, **edge))
+    assert np.isfinite(made.signal).all()
+    assert any("-pass" in step for step in made.steps)
+
+
 @pytest.mark.parametrize("baseline", [Baseline.MEDIAN, Baseline.MOVING_MEDIAN])
 def test_a_baseline_is_subtracted(baseline: Baseline) -> None:
     signal = sines(100.0).signal + 5
