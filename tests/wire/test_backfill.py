@@ -250,6 +250,7 @@ def test_interrupted_by_hand_it_pauses_and_says_how_to_go_on(
         Backfills(ledger).end(run, RunState.DONE, "", 0.0)
 
 
+@pytest.mark.slow
 def test_a_source_that_does_not_know_this_node_is_named_in_a_sentence(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,10 @@ from dicom_node.spool import BlobRef
 
 SR, PDF = RESULTS[:2]
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"  # of the peers that hang up on us
+)
+
 
 @pytest.fixture
 def wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
@@ -108,7 +112,6 @@ def test_the_pacs_has_another_ae_title(wrong: Callable[[str], str]) -> None:
         assert "Compare the called AE title PACS" in wrong(destination(port))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the peer's
 def test_the_pacs_does_not_know_us(wrong: Callable[[str], str]) -> None:
     with peer(callers=["SOMEONE"]) as port:
         assert "register SINUSNODE there" in wrong(destination(port))
