@@ -67,9 +67,7 @@ def vet(content: bytes) -> Any:
     ModelRejected
         TOO_LARGE, UNREADABLE, EXTERNAL_DATA, FORBIDDEN_OPERATOR or NOT_FINITE.
     """
-    if len(content) > MAX_BYTES:
-        raise too_large(len(content))
-    model = _parse(content)
+    model = parse(content)
     tensors = [item for item in _walk(model) if isinstance(item, onnx.TensorProto)]
     for tensor in tensors:
         _refuse_external(tensor)
@@ -192,7 +190,16 @@ def _size(view: memoryview, at: int, wire_type: int) -> tuple[int, int]:
     return _FIXED_SIZES[wire_type], at
 
 
-def _parse(content: bytes) -> Any:
+def parse(content: bytes) -> Any:
+    """Return the parsed model, of bounded size and number of parts; nothing else is vetted.
+
+    Raises
+    ------
+    ModelRejected
+        TOO_LARGE or UNREADABLE.
+    """
+    if len(content) > MAX_BYTES:
+        raise too_large(len(content))
     try:
         _refuse_crowd(content)
         model = onnx.load_model_from_string(content)

@@ -17,8 +17,8 @@ class FalsePositive(NamedTuple):
     why: str
 
 
-_THEIRS: Final = "(the source's identity)"
-_PATIENT: Final = "(0010,"
+_THEIRS: Final = "(the source's own)"
+_PASSED_ON: Final = ("(0010,", "Value invalid for this VR")
 
 FALSE_POSITIVES: Final = (
     FalsePositive(
@@ -29,11 +29,15 @@ FALSE_POSITIVES: Final = (
         "dciodvfy", "Information Object Not found", "it does not know General 32-bit ECG"
     ),
     FalsePositive(
-        "dciodvfy", _THEIRS, "identity is copied verbatim, where it breaks the standard too"
+        "dciodvfy", _THEIRS, "identity and a cart's words are copied as they came, valid or not"
     ),
     FalsePositive(
         "dsrdump", "The VR checker does not support this Specific Character Set",
         "DCMTK 3.6.7 checks the letters of few character sets",
+    ),
+    FalsePositive(
+        "dsrdump", "Reading unknown/unsupported SpecificCharacterSet",
+        "DCMTK 3.6.7 reads no code extensions",
     ),
     FalsePositive(
         "dcentvfy", "Element=<AccessionNumber> IE",
@@ -79,11 +83,12 @@ def excuse(program: str, line: str) -> FalsePositive | None:
 
 
 def attributes(path: Path, source: Path | None = None) -> str:
-    """Return the `Error` lines of dciodvfy; those that the source's identity has too are marked."""
+    """Return the `Error` lines of dciodvfy; those of what was copied from the source are marked."""
     ours = _errors(path)
     theirs = _errors(source) if ours and source else []
     return "\n".join(
-        f"{line} {_THEIRS}" if line in theirs and _PATIENT in line else line for line in ours
+        f"{line} {_THEIRS}" if line in theirs and any(word in line for word in _PASSED_ON) else line
+        for line in ours
     )
 
 

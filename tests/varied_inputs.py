@@ -410,6 +410,8 @@ NAMES: Final[Mapping[str, str]] = {
     "ISO_IR 192": "Wang^XiaoDong=王^小東",
     "GB18030": "Wang^XiaoDong=王^小东",
     "GBK": "Wang^XiaoDong=王^小东",
+    r"\ISO 2022 IR 87": "Yamada^Tarou=山田^太郎",
+    r"\ISO 2022 IR 149": "Hong^Gildong=洪^吉洞=홍^길동",
 }
 
 
@@ -417,12 +419,11 @@ MISSING: Final = (
     "SpecificCharacterSet", "InstanceCreationDate", "StudyDate", "StudyTime", "ContentDate",
     "ContentTime", "AcquisitionDateTime", "AccessionNumber", "Modality", "Manufacturer",
     "ManufacturerModelName", "InstitutionName", "ReferringPhysicianName", "StudyDescription",
-    "SeriesDescription", "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
     "PatientAge", "PatientSize", "SoftwareVersions", "AcquisitionContextSequence",
     "StudyID", "SeriesNumber", "InstanceNumber", "WaveformAnnotationSequence",
     "WaveformSequence.MultiplexGroupTimeOffset", "WaveformSequence.MultiplexGroupLabel",
-    "WaveformSequence.WaveformOriginality", "WaveformSequence.WaveformPaddingValue",
-    "WaveformSequence.ChannelDefinitionSequence.ChannelLabel",
+    "WaveformSequence.WaveformOriginality",
     "WaveformSequence.ChannelDefinitionSequence.ChannelSourceSequence",
     "WaveformSequence.ChannelDefinitionSequence.ChannelSampleSkew",
     "WaveformSequence.ChannelDefinitionSequence.ChannelSensitivityCorrectionFactor",
@@ -440,14 +441,45 @@ def _carts() -> Iterator[Input]:
     bare = [
         word for word in MISSING
         if word not in ("AcquisitionDateTime", "WaveformSequence.WaveformOriginality")
-        and not word.endswith(("ChannelLabel", "ChannelSourceSequence"))
+        and not word.endswith("ChannelSourceSequence")
     ]  # fmt: skip
     yield _cart("next to nothing", dict.fromkeys(bare))
     yield _cart("empty type 2", dict.fromkeys(("PatientName", "PatientID", "StudyID"), ""))
+    for path, value in ODD:
+        yield Input(
+            group="odd carts", name=f"{path} {value!r:.20}", source=CART_FILE,
+            edits={path: value}, choices=EVERYTHING,
+        )  # fmt: skip
 
 
 def _cart(name: str, edits: Mapping[str, Any]) -> Input:
-    return Input(group="cart without", name=name, source=CART_FILE, edits=edits)
+    return Input(group="carts without", name=name, source=CART_FILE, edits=edits)
+
+
+ODD: Final = (
+    ("StudyDate", "2026.03.29"), ("StudyID", "S" * 40), ("AccessionNumber", "A" * 40),
+    ("StudyDescription", "S" * 200), ("ReferringPhysicianName", "R" * 200),
+    ("InstitutionName", "I" * 200), ("StationName", "S" * 50), ("OperatorsName", "O" * 100),
+    ("SoftwareVersions", ["1", "2" * 80]), ("Modality", "OT"),
+    ("Laterality", "L"), ("Laterality", "X"), ("ContentDate", "2026"), ("ContentTime", "99"),
+    ("AcquisitionDateTime", "2026"), ("InstanceNumber", ""),
+    ("SynchronizationTrigger", "NO TRIGGER"), ("SynchronizationFrameOfReferenceUID", "1.2.3"),
+    ("WaveformSequence.MultiplexGroupLabel", "L" * 99),
+    ("WaveformSequence.MultiplexGroupTimeOffset", ""),
+    ("WaveformSequence.WaveformOriginality", "derived"),
+    ("WaveformSequence.ChannelDefinitionSequence.ChannelLabel", "L" * 30),
+    ("WaveformSequence.ChannelDefinitionSequence.ChannelStatus", "DISCONNECTED"),
+    ("WaveformSequence.ChannelDefinitionSequence.ChannelTimeSkew", "0"),
+    ("WaveformSequence.ChannelDefinitionSequence.ChannelTimeSkew", "0.001"),
+    ("WaveformSequence.ChannelDefinitionSequence.WaveformBitsStored", 12),
+    ("WaveformSequence.ChannelDefinitionSequence.NotchFilterFrequency", ""),
+    ("WaveformSequence.ChannelDefinitionSequence.ChannelSensitivityUnitsSequence.CodeMeaning", ""),
+    ("WaveformSequence.ChannelDefinitionSequence.ChannelSourceSequence.CodeMeaning", ""),
+    ("WaveformAnnotationSequence.AnnotationGroupNumber", None),
+    ("WaveformAnnotationSequence.ReferencedWaveformChannels", None),
+    ("WaveformAnnotationSequence.UnformattedTextValue", "T" * 5000),
+)  # fmt: skip
+"""What a cart may say and the standard forbids, or hardly anybody says."""
 
 
 def _settings() -> Iterator[Input]:

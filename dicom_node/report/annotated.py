@@ -5,6 +5,7 @@ with a median beat has more. The rhythm stands first, because viewers draw only 
 Samples, scales and the cart's own annotations are what the source holds.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -28,6 +29,7 @@ from dicom_node.report.draft import (
 from dicom_node.report.marks import MARKED_BEATS, Place, annotations
 from dicom_node.report.objects import UNREADABLE, Inputs, Role
 from dicom_node.report.shell import (
+    SYNCHRONIZATION,
     acquired_at,
     identity,
     placement,
@@ -59,6 +61,9 @@ _CODE_KEYWORDS = (
 _SIZES = ("NumberOfWaveformChannels", "NumberOfWaveformSamples")
 """As they came, but as numbers: every annotation is held against them."""
 _SKEWS = ("ChannelTimeSkew", "ChannelSampleSkew")
+"""One of the two, never both (PS3.3 C.10.9)."""
+_DATE: Final = re.compile(r"\d{8} *")
+_TIME: Final = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)? *")
 _SCALE_DEFAULTS = {"ChannelSensitivityCorrectionFactor": "1", "ChannelBaseline": "0"}
 _BROKEN_BY_COPYING = (0x4FFE0001, 0xFFFAFFFA, 0xFFFCFFFC)
 """MAC parameters, digital signatures and trailing padding: of the original bytes."""
@@ -93,11 +98,17 @@ def _brought(source: Dataset) -> Dataset:
     brought.update(identity(source))
     for tag in _BROKEN_BY_COPYING:
         brought.pop(tag, None)
-    if not brought.get("Laterality"):
-        brought.pop("Laterality", None)
+    if not all(value_of(brought, word) for word in SYNCHRONIZATION):
+        _drop(brought, *SYNCHRONIZATION)
+    _drop(brought, "Laterality")  # only of what is paired (PS3.3 C.7.3.1)
     if "Manufacturer" not in brought:
         brought.Manufacturer = None  # type 2 (PS3.3 C.7.5.1)
     return brought
+
+
+def _drop(dataset: Dataset, *keywords: str) -> None:
+    for keyword in keywords:
+        dataset.pop(attribute(keyword)[0], None)
 
 
 def sop_class_for(own: str, groups: Sequence[AttributeSet]) -> str | None:
@@ -121,7 +132,7 @@ def _holds_leads(group: AttributeSet) -> bool:
 def _description(brought: Dataset, inputs: Inputs) -> Attributes:
     acquired = acquired_at(inputs.source)
     date, time = brought.get("ContentDate"), brought.get("ContentTime")
-    if not (date and time):
+    if not (_DATE.fullmatch(str(date or "")) and _TIME.fullmatch(str(time or ""))):
         date, time = acquired[:8], acquired[8:14] or "000000"
     context = brought.get("AcquisitionContextSequence") or ()
     origin = reference(inputs.source) | {"PurposeOfReferenceCodeSequence": c.SOURCE_OF_MEASUREMENT}
@@ -178,7 +189,9 @@ def _group(source: Dataset, *, little_endian: bool) -> Draft:
 def _channel(source: Dataset, bits: int, *, little_endian: bool) -> Draft:
     words = ("ChannelMinimumValue", "ChannelMaximumValue")
     brought = _with_words(source, words, bits, little_endian=little_endian)
-    return Draft(brought, _lead_source(brought) | _filled(brought, bits))
+    if all(attribute(keyword)[0] in brought for keyword in _SKEWS):
+        _drop(brought, min(_SKEWS, key=lambda keyword: bool(value_of(brought, keyword))))
+    return Draft(brought, _lead_source(brought) | _units(brought) | _filled(brought, bits))
 
 
 def _with_words(
@@ -194,6 +207,15 @@ def _with_words(
                 value = np.frombuffer(value, f">i{bits // 8}").astype(f"<i{bits // 8}").tobytes()
             copy[tag] = DataElement(tag, vr, value)
     return copy
+
+
+def _units(channel: Dataset) -> Attributes:
+    """Return the unit under its own name where the source gives it none (type 1)."""
+    came = next(iter(value_of(channel, "ChannelSensitivityUnitsSequence") or ()), None)
+    if came is None or value_of(came, "CodeMeaning"):
+        return {}
+    scheme, value = (str(value_of(came, word) or "") for word in _CODE_KEYWORDS[:2])
+    return {"ChannelSensitivityUnitsSequence": Code(scheme, value, value)}
 
 
 def _filled(channel: Dataset, bits: int) -> Attributes:

@@ -35,17 +35,13 @@ from dicom_node.report.objects import (
     spoken,
 )
 from dicom_node.report.rows import FINDING_ROWS, PREAMBLE_ROWS, required, text
-from dicom_node.report.shell import reference
-
-_SYNCHRONIZATION: Final = (
-    "SynchronizationFrameOfReferenceUID", "SynchronizationTrigger", "AcquisitionTimeSynchronized",
-)  # fmt: skip
+from dicom_node.report.shell import SYNCHRONIZATION, reference
 
 
 def waveform_annotations(inputs: Inputs) -> Draft:
     """Return statements and waves as a Waveform Annotation SR Storage instance."""
     made = document(inputs, Role.ANNOTATION, WAVEFORM_ANNOTATION_SR, _content)
-    came = {word: inputs.source.get(word) for word in _SYNCHRONIZATION}
+    came = {word: inputs.source.get(word) for word in SYNCHRONIZATION}
     return Draft(made.brought, made.ours | (came if all(came.values()) else {}))
 
 

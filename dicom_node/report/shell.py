@@ -46,6 +46,11 @@ MAY_BE_EMPTY: Final = (
 )  # fmt: skip
 """Type 2: present in every object, empty where the source does not know."""
 
+SYNCHRONIZATION: Final = (
+    "SynchronizationFrameOfReferenceUID", "SynchronizationTrigger", "AcquisitionTimeSynchronized",
+)  # fmt: skip
+"""Type 1 of their module (PS3.3 C.7.4.2): all of them, or none."""
+
 _STUDY_TAGS: Final = frozenset(attribute(word)[0] for word in STUDY_KEYWORDS)
 _SIGNS: Final = str.maketrans(
     {"µ": "u", "–": "-", "−": "-", "≥": ">=", "≤": "<=", "×": "x", "°": " deg"}

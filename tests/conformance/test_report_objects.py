@@ -366,10 +366,12 @@ def test_our_own_words_are_ascii_in_every_character_set() -> None:
 
 def test_type_2_attributes_that_the_source_lacks_are_empty_not_invented() -> None:
     source = cart_file()
-    del source.PatientBirthDate, source.AccessionNumber
-    for result in parsed(source).values():
+    del source.PatientBirthDate, source.AccessionNumber, source.Manufacturer
+    results = parsed(source)
+    for result in results.values():
         assert result.PatientBirthDate == ""
         assert result.AccessionNumber == ""
+    assert results[Role.ECG].Manufacturer == ""
 
 
 @pytest.mark.parametrize(
@@ -819,6 +821,27 @@ def test_a_silent_scale_is_said_and_the_copy_still_made() -> None:
     channel = parsed(source)[Role.ECG].WaveformSequence[0].ChannelDefinitionSequence[0]
     assert channel.ChannelSensitivityCorrectionFactor == 1
     assert channel.ChannelBaseline == 0
+
+
+def test_what_the_standard_forbids_beside_other_attributes_is_left_out_of_the_copy(
+    tmp_path: Path,
+) -> None:
+    source = cart_file()
+    source.Laterality, source.SynchronizationTrigger = "L", "SOURCE"
+    source["ContentTime"] = pydicom.DataElement(
+        "ContentTime", "TM", "99", validation_mode=pydicom.config.IGNORE
+    )
+    for number, channel in enumerate(source.WaveformSequence[0].ChannelDefinitionSequence):
+        channel.ChannelTimeSkew, channel.ChannelSampleSkew = ("0.001", "0")[:: 1 - 2 * (number % 2)]
+        channel.ChannelSensitivityUnitsSequence[0].CodeMeaning = ""
+    made = objects(source)
+    copy = parse(made[Role.ECG].data)
+    assert errors(save(made, tmp_path)[Role.ECG]) == []
+    assert "SynchronizationTrigger" not in copy
+    first, second, *_ = copy.WaveformSequence[0].ChannelDefinitionSequence
+    assert (first.ChannelTimeSkew, "ChannelSampleSkew" in first) == (0.001, False)
+    assert (second.ChannelSampleSkew, "ChannelTimeSkew" in second) == (0.001, False)
+    assert first.ChannelSensitivityUnitsSequence[0].CodeMeaning == "uV"
 
 
 def test_a_signature_of_the_original_does_not_stand_on_the_copy() -> None:

@@ -265,6 +265,7 @@ ECG_DEFECTS: dict[str, Callable[[Dataset], object]] = {
     "no reference to the source": lambda d: d.pop("ReferencedInstanceSequence"),
     "a description like the original's": lambda d: put(d, "SeriesDescription", "ECG"),
     "no acquisition context": lambda d: d.pop("AcquisitionContextSequence"),
+    "no manufacturer": lambda d: d.pop("Manufacturer"),
     "no AI annotation": lambda d: d.pop("WaveformAnnotationSequence"),
 }
 
