@@ -329,7 +329,7 @@ def test_building_again_compares_with_the_same_ecg_and_gives_the_same_bytes(
     lost = leased(house.pipeline.ledger)
     made: list[ResultObject] = []
 
-    def killed(_self: Pipeline, objects: list[ResultObject]) -> None:
+    def killed(_self: Pipeline, objects: list[ResultObject], _route: object) -> None:
         made.extend(objects)
         raise KeyboardInterrupt
 
