@@ -8,12 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch import library as operators
 
 _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-_kept: list[torch.library.Library] = []  # collected, it would take its operators along
+_kept: list[operators.Library] = []  # collected, one would take its operators along
 
 
 def prepare_torchvision() -> None:
@@ -21,10 +22,10 @@ def prepare_torchvision() -> None:
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None or _kept or _loads(Path(spec.origin).parent):
         return
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    declared = operators.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS.values():
-        library.define(schema)  # type: ignore[no-untyped-call]
-    _kept.append(library)
+        declared.define(schema)  # type: ignore[no-untyped-call]
+    _kept.append(declared)
 
 
 def _loads(folder: Path) -> bool:
