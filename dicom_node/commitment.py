@@ -157,6 +157,12 @@ class Promiser:
         self._spool = spool
         self._clock = clock
 
+    def run(self, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
+        """Tell callers until told to stop."""
+        while not stopping():
+            if not self.step():
+                wait(0.5)
+
     def step(self) -> bool:
         """Return whether a report was due; it was tried."""
         promise = self._ledger.promise_due(self._clock())

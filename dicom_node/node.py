@@ -308,17 +308,17 @@ class Supervisor:
         settings = self._settings
         spool = Spool(settings.storage.folder / "spool")
         threads = []
-        for destination in settings.outlets:
-            sender = self._courier(destination, spool)
-            bell = threading.Semaphore(0)
-            threads.append((_thread(sender, self._shared.stopped, bell), bell))
         promiser = Promiser(
             settings, ledger=Ledger(settings.database_url), spool=spool, clock=time.time
         )
+        senders: list[Courier | Promiser] = [
+            self._courier(item, spool) for item in settings.outlets
+        ]
+        for sender in (promiser, *senders):
+            bell = threading.Semaphore(0)
+            threads.append((_thread(sender, self._shared.stopped, bell), bell))
         while not self._shared.stopped() and all(thread.is_alive() for thread, _ in threads):
             self._shared.beat(slot)
-            while promiser.step():
-                self._shared.beat(slot)
             if self._shared.deliveries.acquire(timeout=0.5):
                 for _, bell in threads:
                     bell.release()
@@ -377,7 +377,7 @@ class Supervisor:
 
 
 def _thread(
-    sender: Courier, stopping: Callable[[], bool], bell: threading.Semaphore
+    sender: Courier | Promiser, stopping: Callable[[], bool], bell: threading.Semaphore
 ) -> threading.Thread:
     """Start and return the thread of one destination."""
 
