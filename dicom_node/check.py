@@ -3,7 +3,6 @@
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -25,6 +24,7 @@ from dicom_node.fhir import Server
 from dicom_node.ledger import Ledger, SchemaMismatch, State
 from dicom_node.link import Address, Insecure, NothingAccepted, Rejected, Unreachable
 from dicom_node.models import ModelStore
+from dicom_node.operate import opened
 from dicom_node.receive import WAVEFORMS, disk_is_low
 from dicom_node.settings import Destination, DicomServer, Fhir, Hl7, Peer, Settings, WebServer
 
@@ -204,21 +204,11 @@ def _is_wide(peer: Peer) -> bool:
 # The ledger
 
 
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Ledger]:
-    ledger = Ledger(settings.database_url)
-    try:
-        ledger.create()
-        yield ledger
-    finally:
-        ledger.close()
-
-
 def _ledger(settings: Settings) -> Iterator[Line]:
     if not settings.storage.folder.is_dir():
         return
     try:
-        with _opened(settings) as ledger:
+        with opened(settings) as ledger:
             yield from _models(settings, ledger)
             yield from _promises(ledger)
             yield from _clock(ledger)

@@ -20,7 +20,8 @@ _REFUSED_SHOWN = 20
 
 
 @contextmanager
-def _ledger(settings: Settings) -> Iterator[Ledger]:
+def opened(settings: Settings) -> Iterator[Ledger]:
+    """Yield the ledger of an installation, created where it is absent, and close it."""
     settings.storage.folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(settings.database_url)
     try:
@@ -56,7 +57,7 @@ class Queue:
             If a state does not exist.
         """
         wanted = [_state(name) for name in states]
-        with _ledger(settings) as ledger:
+        with opened(settings) as ledger:
             rows = [_row(ledger, row) for row in ledger.rows(wanted, limit)]
             refused = [] if wanted else [_refusal(row) for row in ledger.refusals(_REFUSED_SHOWN)]
             return cls(rows, refused, ledger.counts())
@@ -112,7 +113,7 @@ def _refusal(row: dict[str, Any]) -> dict[str, Any]:
 
 def retry(settings: Settings, ids: Sequence[int], *, failed: bool) -> tuple[list[int], list[int]]:
     """Return the rows that were set going again, and those where nothing could be."""
-    with _ledger(settings) as ledger:
+    with opened(settings) as ledger:
         wanted = list(ids)
         if failed:
             wanted += [row["id"] for row in ledger.rows([State.FAILED], 1_000_000)]
@@ -130,7 +131,7 @@ def export(settings: Settings, number: int, file: Path) -> None:
     LookupError
         If there is no such row, or its bytes are gone.
     """
-    with _ledger(settings) as ledger:
+    with opened(settings) as ledger:
         row = ledger.row(number)
         if row is None:
             raise LookupError(f"There is no row {number}.")

@@ -20,6 +20,7 @@ from dicom_node.check import Known, known_peers
 from dicom_node.dicomweb import Client
 from dicom_node.ledger import Event, Ledger
 from dicom_node.link import Rejected, Unanswered, Unreachable
+from dicom_node.operate import opened
 from dicom_node.settings import AnySource, Pace, Settings, Source
 from dicom_node.sources import (
     Archive,
@@ -103,7 +104,7 @@ def count(
     Stopped
         If the source does not answer.
     """
-    with _opened(settings) as ledger, closing(_archive(settings, source)) as archive:
+    with opened(settings) as ledger, closing(_archive(settings, source)) as archive:
         for number in range((last - first).days + 1):
             day = first + timedelta(number)
             try:
@@ -124,7 +125,7 @@ def begin(settings: Settings, source: AnySource, wanted: Order) -> Generator[Ste
         If it cannot go on now; it is paused.
     """
     with (
-        _opened(settings) as ledger,
+        opened(settings) as ledger,
         _alone(settings),
         closing(_archive(settings, source)) as archive,
     ):
@@ -141,7 +142,7 @@ def resume(settings: Settings, name: str | None) -> Generator[Step]:
     Stopped
         If there is none, or it cannot go on now.
     """
-    with _opened(settings) as ledger, _alone(settings):
+    with opened(settings) as ledger, _alone(settings):
         runs = Backfills(ledger)
         run = runs.unfinished(_names(settings, name))
         if run is None:
@@ -161,7 +162,7 @@ def pause(settings: Settings, name: str | None) -> Step:
     Stopped
         If there is none.
     """
-    with _opened(settings) as ledger:
+    with opened(settings) as ledger:
         runs = Backfills(ledger)
         run = runs.unfinished(_names(settings, name))
         if run is None or run.state is RunState.DONE:
@@ -175,17 +176,6 @@ def _names(settings: Settings, name: str | None) -> list[str]:
 
 
 # What is needed
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Ledger]:
-    settings.storage.folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(settings.database_url)
-    try:
-        ledger.create()
-        yield ledger
-    finally:
-        ledger.close()
 
 
 @contextmanager
