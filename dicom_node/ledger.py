@@ -1344,8 +1344,8 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in (
+        "busy_timeout=30000",  # first: even asking for the journal mode waits for a lock
         "journal_mode=WAL",
-        "busy_timeout=30000",
         "foreign_keys=ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")

@@ -4,6 +4,7 @@ import io
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -366,16 +367,14 @@ def test_dead_destination_does_not_hold_back_a_good_one(tmp_path: Path) -> None:
     with listener(port := free_port(), silent), Pacs(free_port()) as pacs:
         dead = outbox.sender(port, ae_title="DEAD", timeout=10.0)
         good = outbox.sender(pacs.port)
-        threads = [
-            threading.Thread(target=sender.run, args=(stopped.is_set, stopped.wait))
-            for sender in (dead, good)
-        ]
-        for thread in threads:
-            thread.start()
-        assert pacs.wait(3, 9.0)
-        stopped.set()
-    for thread in threads:
-        thread.join(20)
+        with ThreadPoolExecutor() as threads:
+            runs = [
+                threads.submit(sender.run, stopped.is_set, stopped.wait) for sender in (dead, good)
+            ]
+            assert pacs.wait(3, 9.0)
+            stopped.set()
+            for run in runs:
+                run.result(60)
     assert outbox.queue()["state"] == State.REPORTED
     outbox.close()
 
