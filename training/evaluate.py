@@ -1,0 +1,711 @@
+"""How good answers are, on records that taught nothing: every figure with its interval.
+
+A figure that so few patients cannot carry is None, with the reason. Records whose truth or
+answer is unknown are left out finding by finding, and counted. Intervals are of patients
+(:mod:`training.intervals`), figures those of :mod:`training.measures`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from analysis.codes import VOCABULARY
+from training import measures
+from training.corpus import Record
+from training.intervals import RESAMPLES, Array, Interval, bootstrap, interval
+from training.measures import Mask
+from training.plan import Task
+
+LEAST: Final = 3
+"""Patients with a finding and without it, below which nothing is said of it."""
+RANKED: Final = "AUROC"
+DEVIATES: Final = "MAE"
+"""The figure that leads, of findings and of numbers."""
+
+_BOTH: Final = frozenset({"AUROC", "AUPRC"})
+_PRESENT: Final = frozenset({"F1", "sensitivity", "PPV"})
+_ABSENT: Final = frozenset({"specificity"})
+"""Which figures need patients with the finding, or without it, or both."""
+_AIM: Final = 0.9
+"""Sensitivity and specificity of the points shown beside F-max."""
+_POINTS: Final = 200
+"""Of a curve, at most."""
+_PAIRS: Final = 400
+"""Of a regression, shown at most."""
+
+Point = tuple[float, float]
+Figures = Mapping[str, Interval]
+"""By measure: AUROC, AUPRC, F1, sensitivity, specificity, PPV, Brier, ECE; or MAE, RMSE, bias, r.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """Records whose probability is alike."""
+
+    records: int
+    expected: float
+    """Mean probability."""
+    observed: Interval
+    """Share that has the finding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatingPoint:
+    """What a threshold would do; it was chosen on these same records and flatters."""
+
+    name: str
+    threshold: float
+    sensitivity: float
+    specificity: float
+    f1: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfKey:
+    """How one finding is told, or one number."""
+
+    key: str
+    records: int
+    """With a known truth and an answer."""
+    positives: int = 0
+    patients: int = 0
+    positive_patients: int = 0
+    unknown: int = 0
+    """Records without a known truth."""
+    unanswered: int = 0
+    """Records of known truth without an answer."""
+    threshold: float | None = None
+    figures: Figures
+    confusion: tuple[int, int, int, int] | None = None
+    """True and false positives, false and true negatives at the threshold."""
+    chance_ece: float | None = None
+    """Calibration error that so many records show on average if every probability is right."""
+    roc: tuple[Point, ...] = ()
+    """1 - specificity, and sensitivity."""
+    precision_recall: tuple[Point, ...] = ()
+    """Sensitivity, and positive predictive value."""
+    operating_points: tuple[OperatingPoint, ...] = ()
+    reliability: tuple[Bin, ...] = ()
+    pairs: tuple[Point, ...] = ()
+    """Of a regression: truth and answer of some records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subgroup:
+    """How answers are in a part of the records."""
+
+    by: str
+    """For example ``"sex"``."""
+    name: str
+    records: int
+    patients: int
+    macro: Figures
+    everyone: float | None
+    """The leading figure over the same findings, of all records: what the part is held against."""
+    keys: Mapping[str, Figures]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What :func:`evaluate` found."""
+
+    task: Task
+    records: int
+    patients: int
+    resamples: int
+    seed: int
+    keys: tuple[OfKey, ...]
+    averages: Mapping[str, Figures]
+    """``macro`` (every finding counts the same), ``weighted`` (by its records), ``micro``."""
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    """Of classes: rows are the truth, columns the likeliest class."""
+    subgroups: tuple[Subgroup, ...] = ()
+    notes: tuple[str, ...] = ()
+    """A sentence for each thing that was left out."""
+
+    @property
+    def leading(self) -> str:
+        """The measure that models are compared by."""
+        return DEVIATES if self.task is Task.REGRESSION else RANKED
+
+    def figure(self, measure: str, key: str | None = None) -> Interval:
+        """Return a figure of one finding, by default the mean over all."""
+        chosen = [item.figures for item in self.keys if item.key == key]
+        figures = chosen[0] if chosen else self.averages["macro"]
+        return figures.get(measure, Interval(reason=f"{measure} is not of this task."))
+
+    def to_json(self) -> str:
+        """Return the stored form."""
+        return _EVALUATION.dump_json(self, indent=1).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Evaluation":
+        """Return the evaluation of a stored form. Raises ValueError on anything else."""
+        return _EVALUATION.validate_json(text)
+
+
+_EVALUATION: Final = TypeAdapter(Evaluation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How far the first of two models is ahead on the same records; above 0 it is better."""
+
+    measure: str
+    macro: Interval
+    keys: Mapping[str, Interval]
+    records: int
+    patients: int
+
+    def to_json(self) -> str:
+        """Return the stored form."""
+        return _DIFFERENCE.dump_json(self, indent=1).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Difference":
+        """Return the difference of a stored form. Raises ValueError on anything else."""
+        return _DIFFERENCE.validate_json(text)
+
+
+_DIFFERENCE: Final = TypeAdapter(Difference)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Answers:
+    """Truths and answers, ``(records, keys)`` each, and whose they are."""
+
+    task: Task
+    keys: tuple[str, ...]
+    given: Array
+    truth: Array
+    calls: Mask
+    patients: npt.NDArray[np.str_]
+
+    def of(self, rows: Mask) -> Self:
+        return replace(
+            self,
+            given=self.given[rows],
+            truth=self.truth[rows],
+            calls=self.calls[rows],
+            patients=self.patients[rows],
+        )
+
+    @property
+    def known(self) -> Mask:
+        """Where there are both."""
+        return np.isfinite(self.given) & np.isfinite(self.truth)
+
+    def counts(self, at: int) -> "_Counts":
+        rows = self.known[:, at]
+        positive = self.truth[rows, at] > 0
+        people = self.patients[rows]
+        return _Counts(
+            patients=len(set(people)),
+            present=len(set(people[positive])),
+            absent=len(set(people[~positive])),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    """Patients of a finding, who may be both with and without it."""
+
+    patients: int
+    present: int
+    absent: int
+
+
+def evaluate(
+    probabilities: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    *,
+    keys: Sequence[str],
+    patients: Sequence[str],
+    thresholds: Sequence[float] | None = None,
+    task: Task = Task.MULTI_LABEL,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
+    """Return how good the answers are.
+
+    Parameters
+    ----------
+    probabilities
+        ``(records, keys)``; of a regression the values. NaN is no answer.
+    targets
+        ``(records, keys)``: 1 present, 0 absent, NaN unknown; of classes one 1 in each row.
+    patients
+        Of each record.
+    thresholds
+        From where each finding counts as present. By default 0.5; of classes, the likeliest.
+    groups
+        For each way to divide the records (sex, age …) the part that each record belongs to;
+        where that is the same for all, it divides nothing.
+    resamples, seed
+        Of the bootstrap.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or a probability lies outside 0 to 1.
+    """
+    answers = _answers(
+        probabilities, targets, keys=keys, patients=patients, task=task, thresholds=thresholds
+    )
+    draw = partial(_figures, resamples=resamples, seed=seed)
+    found = draw(answers)
+    per_key = tuple(
+        _of_key(answers, at, found, None if thresholds is None else float(thresholds[at]), seed)
+        for at in range(len(keys))
+    )
+    averages = _averages(answers, found)
+    whole = Evaluation(
+        task=task,
+        records=len(answers.given),
+        patients=len(set(answers.patients)),
+        resamples=resamples,
+        seed=seed,
+        keys=per_key,
+        averages=averages,
+        confusion=_classes(answers) if task is Task.MULTI_CLASS else None,
+        notes=tuple(_notes(per_key, averages["macro"])),
+    )
+    parts = _parts(groups or {}, len(answers.given))
+    return replace(
+        whole,
+        subgroups=tuple(
+            _subgroup(answers.of(rows), by, name, whole, draw) for by, name, rows in parts
+        ),
+    )
+
+
+def compare(
+    probabilities_a: npt.ArrayLike,
+    probabilities_b: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    *,
+    keys: Sequence[str],
+    patients: Sequence[str],
+    task: Task = Task.MULTI_LABEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """Return how far the first model is ahead of the second, by a paired bootstrap.
+
+    Both are judged on the records that both answered, in the same resamples: by AUROC, of a
+    regression by how much smaller its mean absolute error is. Arguments are those of
+    :func:`evaluate`.
+    """
+    first, second = (
+        _answers(given, targets, keys=keys, patients=patients, task=task)
+        for given in (probabilities_a, probabilities_b)
+    )
+    both = first.known & second.known
+    truth = np.where(both, first.truth, np.nan)
+    first, second = replace(first, truth=truth), replace(second, truth=truth)
+    measure = DEVIATES if task is Task.REGRESSION else RANKED
+    sign = -1 if task is Task.REGRESSION else 1
+
+    def apart(weights: Array) -> Mapping[int, Array]:
+        pairs = (
+            (_leading(first, at, weights), _leading(second, at, weights)) for at in range(len(keys))
+        )
+        return {at: sign * (ours - theirs) for at, (ours, theirs) in enumerate(pairs)}
+
+    found = bootstrap(apart, patients, resamples=resamples, seed=seed)
+    judged = {at: _reason(first, at, measure) for at in range(len(keys))}
+    sound = [found[at] for at, reason in judged.items() if reason is None]
+    return Difference(
+        measure=measure,
+        macro=interval(_mean(sound)) if sound else Interval(reason=_NOTHING),
+        keys={
+            key: interval(found[at]) if judged[at] is None else Interval(reason=judged[at])
+            for at, key in enumerate(keys)
+        },
+        records=int(both.any(axis=1).sum()),
+        patients=len(set(first.patients[both.any(axis=1)])),
+    )
+
+
+def name_of(key: str) -> str:
+    """Return what a finding is called in front of people."""
+    return VOCABULARY[key].name if key in VOCABULARY else key
+
+
+def groups_of(records: Iterable[Record]) -> Mapping[str, tuple[str, ...]]:
+    """Return the part that each record belongs to: by sex, age band, device and site."""
+    listed = list(records)
+    return {
+        "sex": tuple(str(record.sex or _UNKNOWN) for record in listed),
+        "age": tuple(age_band(record.age) for record in listed),
+        "device": tuple(record.device or _UNKNOWN for record in listed),
+        "site": tuple(record.site or _UNKNOWN for record in listed),
+    }
+
+
+_UNKNOWN: Final = "unknown"
+_BANDS: Final = (18, 40, 65, 80)
+
+
+def age_band(age: float | None) -> str:
+    """Return the band that an age in years lies in."""
+    if age is None or not np.isfinite(age):
+        return _UNKNOWN
+    below = [edge for edge in _BANDS if age < edge]
+    if not below:
+        return f"{_BANDS[-1]} and over"
+    place = _BANDS.index(below[0])
+    return f"{_BANDS[place - 1]} to {below[0] - 1}" if place else f"under {_BANDS[0]}"
+
+
+def _answers(
+    probabilities: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    *,
+    keys: Sequence[str],
+    patients: Sequence[str],
+    task: Task,
+    thresholds: Sequence[float] | None = None,
+) -> _Answers:
+    given, truth = np.asarray(probabilities, np.float64), np.asarray(targets, np.float64)
+    wanted = (len(patients), len(keys))
+    if given.shape != wanted or truth.shape != wanted:
+        raise ValueError(
+            f"answers {given.shape} and truths {truth.shape} must both be of"
+            f" {wanted[0]} records by {wanted[1]} keys"
+        )
+    if thresholds is not None and len(thresholds) != len(keys):
+        raise ValueError(f"{len(thresholds)} thresholds are not one for each of {len(keys)} keys")
+    answered = given[np.isfinite(given)]
+    if task is not Task.REGRESSION and ((answered < 0) | (answered > 1)).any():
+        raise ValueError("a probability lies outside 0 to 1")
+    return _Answers(
+        task=task,
+        keys=tuple(keys),
+        given=given,
+        truth=truth,
+        calls=_called(given, thresholds, task),
+        patients=np.asarray(patients, dtype=str),
+    )
+
+
+def _called(given: Array, thresholds: Sequence[float] | None, task: Task) -> Mask:
+    if task is Task.MULTI_CLASS and thresholds is None:
+        return np.asarray(given == given.max(axis=1, keepdims=True))
+    return np.asarray(given >= (0.5 if thresholds is None else np.asarray(thresholds)))
+
+
+# Figures with their intervals
+
+_Name = tuple[int, str]
+"""Place of the key, and measure."""
+_POOLED: Final = -1
+"""In the place of a key: all of them at once."""
+_Drawn = Mapping[_Name, Array]
+
+
+def _figures(answers: _Answers, *, resamples: int, seed: int) -> _Drawn:
+    """Return all figures of the sample and of its resamples."""
+    statistic = partial(_statistic, answers)
+    return bootstrap(statistic, answers.patients.tolist(), resamples=resamples, seed=seed)
+
+
+def _statistic(answers: _Answers, weights: Array) -> dict[_Name, Array]:
+    columns = {at: _column(answers, at, weights) for at in range(len(answers.keys))}
+    if answers.task is not Task.REGRESSION:
+        columns[_POOLED] = _pooled(answers, weights)
+    return {
+        (at, measure): figures
+        for at, column in columns.items()
+        for measure, figures in column.items()
+    }
+
+
+def _column(answers: _Answers, at: int, weights: Array) -> dict[str, Array]:
+    rows = answers.known[:, at]
+    given, truth, drawn = answers.given[rows, at], answers.truth[rows, at], weights[:, rows]
+    if answers.task is Task.REGRESSION:
+        return measures.deviation(given, truth, drawn)
+    return _of_calls(given, truth > 0, answers.calls[rows, at], drawn)
+
+
+def _pooled(answers: _Answers, weights: Array) -> dict[str, Array]:
+    """Return the figures over all records and findings at once."""
+    rows, columns = np.nonzero(answers.known)
+    given, truth = answers.given[rows, columns], answers.truth[rows, columns] > 0
+    return _of_calls(given, truth, answers.calls[rows, columns], weights[:, rows])
+
+
+def _of_calls(given: Array, positive: Mask, calls: Mask, weights: Array) -> dict[str, Array]:
+    auroc, auprc = measures.ranking(given, positive, weights)
+    counts = measures.confusion(calls, positive, weights)
+    error, shares = measures.reliability(given, positive, weights)
+    return {
+        "AUROC": auroc,
+        "AUPRC": auprc,
+        "F1": measures.f1(counts),
+        "sensitivity": measures.sensitivity(counts),
+        "specificity": measures.specificity(counts),
+        "PPV": measures.predictive_value(counts),
+        "Brier": measures.brier(given, positive, weights),
+        "ECE": error,
+        "positives": weights @ positive,
+        **{f"bin {number}": share for number, share in enumerate(shares.T)},
+    }
+
+
+def _leading(answers: _Answers, at: int, weights: Array) -> Array:
+    rows = answers.known[:, at]
+    given, truth, drawn = answers.given[rows, at], answers.truth[rows, at], weights[:, rows]
+    if answers.task is Task.REGRESSION:
+        return measures.deviation(given, truth, drawn)[DEVIATES]
+    return measures.ranking(given, truth > 0, drawn)[0]
+
+
+_FINDINGS: Final = ("AUROC", "AUPRC", "F1", "sensitivity", "specificity", "PPV", "Brier", "ECE")
+_NUMBERS: Final = ("MAE", "RMSE", "bias", "r")
+_NOTHING: Final = "There are too few patients to judge anything."
+
+
+def _measures(task: Task) -> tuple[str, ...]:
+    return _NUMBERS if task is Task.REGRESSION else _FINDINGS
+
+
+def _reason(answers: _Answers, at: int, measure: str) -> str | None:
+    """Return why a figure of one key cannot be judged, or None."""
+    counts = answers.counts(at)
+    if counts.patients < LEAST:
+        return f"Patients with a known truth and an answer: {counts.patients}; {LEAST} are needed."
+    if answers.task is Task.REGRESSION:
+        return None
+    if measure in _BOTH | _PRESENT and counts.present < LEAST:
+        return f"Patients with it: {counts.present}; {LEAST} are needed."
+    if measure in _BOTH | _ABSENT and counts.absent < LEAST:
+        return f"Patients without it: {counts.absent}; {LEAST} are needed."
+    return None
+
+
+def _judged(answers: _Answers, at: int, found: _Drawn) -> dict[str, Interval]:
+    """Return the figures of one key."""
+    reasons = {measure: _reason(answers, at, measure) for measure in _measures(answers.task)}
+    return {
+        measure: Interval(reason=reason) if reason else _interval(found[at, measure], measure)
+        for measure, reason in reasons.items()
+    }
+
+
+def _interval(figures: Array, measure: str) -> Interval:
+    return interval(figures, centred=measure == "ECE")
+
+
+def _averages(answers: _Answers, found: _Drawn) -> dict[str, Figures]:
+    """Return the means over the keys that can be judged."""
+    if answers.task is Task.REGRESSION:
+        return {"macro": _over_keys(answers, found, weighted=False)}
+    people = [
+        set(answers.patients[(answers.known & value).any(axis=1)]) for value in _both(answers)
+    ]
+    enough = min(map(len, people)) >= LEAST
+    return {
+        "macro": _over_keys(answers, found, weighted=False),
+        "weighted": _over_keys(answers, found, weighted=True),
+        "micro": {
+            measure: _interval(found[_POOLED, measure], measure)
+            if enough
+            else Interval(reason=_NOTHING)
+            for measure in _FINDINGS
+        },
+    }
+
+
+def _both(answers: _Answers) -> tuple[Mask, Mask]:
+    positive = answers.truth > 0
+    return positive, ~positive
+
+
+def _over_keys(answers: _Answers, found: _Drawn, *, weighted: bool) -> Figures:
+    return {
+        measure: _over(answers, found, measure, weighted=weighted)
+        for measure in _measures(answers.task)
+    }
+
+
+def _over(answers: _Answers, found: _Drawn, measure: str, *, weighted: bool) -> Interval:
+    sound = [
+        at
+        for at in range(len(answers.keys))
+        if _reason(answers, at, measure) is None and np.isfinite(found[at, measure][0])
+    ]
+    if not sound:
+        return Interval(reason=_NOTHING)
+    counts = [found[at, "positives"] for at in sound] if weighted else None
+    return _interval(_mean([found[at, measure] for at in sound], counts), measure)
+
+
+def _mean(figures: Sequence[Array], counts: Sequence[Array] | None = None) -> Array:
+    """Return the mean over keys in each resample, of those that are defined there."""
+    stacked = np.stack(figures)
+    times = np.isfinite(stacked) * (1.0 if counts is None else np.stack(counts))
+    return measures.ratio((np.nan_to_num(stacked) * times).sum(axis=0), times.sum(axis=0))
+
+
+# One key
+
+
+def _of_key(answers: _Answers, at: int, found: _Drawn, threshold: float | None, seed: int) -> OfKey:
+    rows = answers.known[:, at]
+    given, truth = answers.given[rows, at], answers.truth[rows, at]
+    counts = answers.counts(at)
+    unknown = int(np.isnan(answers.truth[:, at]).sum())
+    item = OfKey(
+        key=answers.keys[at],
+        records=len(given),
+        patients=counts.patients,
+        unknown=unknown,
+        unanswered=len(answers.truth) - unknown - len(given),
+        figures=_judged(answers, at, found),
+    )
+    if answers.task is Task.REGRESSION:
+        return replace(item, pairs=_thinned(zip(truth, given, strict=True), _PAIRS))
+    positive = truth > 0
+    item = replace(
+        item,
+        positives=int(positive.sum()),
+        positive_patients=counts.present,
+        threshold=threshold,
+        confusion=_cells(answers.calls[rows, at], positive),
+        reliability=tuple(_bins(given, at, found)),
+    )
+    if item.figures[RANKED].value is None:
+        return item
+    chance = measures.error_by_chance(given, np.random.default_rng(seed))
+    false, true, cuts = roc_curve(positive, given)
+    precision, recall, _ = precision_recall_curve(positive, given, drop_intermediate=True)
+    return replace(
+        item,
+        chance_ece=chance,
+        roc=_thinned(zip(false, true, strict=True)),
+        precision_recall=_thinned(zip(recall, precision, strict=True)),
+        operating_points=tuple(_operating_points(false, true, cuts, positive)),
+    )
+
+
+def _cells(calls: Mask, positive: Mask) -> tuple[int, int, int, int]:
+    counts = measures.confusion(calls, positive, np.ones((1, len(calls))))[0]
+    a, b, c, d = (int(count) for count in counts)
+    return a, b, c, d
+
+
+def _bins(given: Array, at: int, found: _Drawn) -> Iterable[Bin]:
+    inside = measures.binned(given)
+    for number, records in enumerate(inside.sum(axis=0)):
+        if records:
+            yield Bin(
+                records=int(records),
+                expected=float(given @ inside[:, number] / records),
+                observed=interval(found[at, f"bin {number}"]),
+            )
+
+
+def _operating_points(
+    false: Array, true: Array, cuts: Array, positive: Mask
+) -> Iterable[OperatingPoint]:
+    """Yield the points of most F1, and of 90 % sensitivity and specificity."""
+    ones, zeros = positive.sum(), (~positive).sum()
+    found = true * ones
+    f1 = 2 * found / (found + false * zeros + ones)
+    places = {
+        "F-max": np.argmax(f1),
+        f"sensitivity {_AIM:.2f}": np.argmax(true >= _AIM),
+        f"specificity {_AIM:.2f}": np.flatnonzero(false <= 1 - _AIM + _ROUNDING)[-1],
+    }
+    for name, at in places.items():
+        yield OperatingPoint(
+            name=name,
+            threshold=float(min(cuts[at], 1.0)),
+            sensitivity=float(true[at]),
+            specificity=float(1 - false[at]),
+            f1=float(f1[at]),
+        )
+
+
+_ROUNDING: Final = 1e-9
+
+
+def _thinned(pairs: Iterable[tuple[float, float]], most: int = _POINTS) -> tuple[Point, ...]:
+    """Return at most so many of the pairs, evenly, the first and the last among them."""
+    listed = [(float(x), float(y)) for x, y in pairs]
+    if len(listed) <= most:
+        return tuple(listed)
+    places = np.linspace(0, len(listed) - 1, most).round().astype(int)
+    return tuple(listed[place] for place in places)
+
+
+def _classes(answers: _Answers) -> tuple[tuple[int, ...], ...]:
+    """Return how often each class was taken for which."""
+    rows = answers.known.all(axis=1)
+    truth, likeliest = answers.truth[rows].argmax(axis=1), answers.given[rows].argmax(axis=1)
+    size = len(answers.keys)
+    counts = np.bincount(truth * size + likeliest, minlength=size**2).reshape(size, size)
+    return tuple(tuple(row) for row in counts.tolist())
+
+
+# Parts of the records
+
+
+def _parts(groups: Mapping[str, Sequence[str]], records: int) -> Iterable[tuple[str, str, Mask]]:
+    for by, names in groups.items():
+        if len(names) != records:
+            raise ValueError(
+                f"{len(names)} values of {by} are not one for each of {records} records"
+            )
+        column = np.asarray(names, dtype=str)
+        parts = sorted(set(column.tolist()))
+        for name in parts if len(parts) > 1 else ():
+            yield by, name, column == name
+
+
+def _subgroup(
+    answers: _Answers,
+    by: str,
+    name: str,
+    whole: Evaluation,
+    draw: Callable[[_Answers], _Drawn],
+) -> Subgroup:
+    found = draw(answers)
+    keys = {key: _judged(answers, at, found) for at, key in enumerate(answers.keys)}
+    same = [
+        whole.figure(whole.leading, key).value
+        for key, figures in keys.items()
+        if figures[whole.leading].value is not None
+    ]
+    everyone = [value for value in same if value is not None]
+    return Subgroup(
+        by=by,
+        name=name,
+        records=len(answers.given),
+        patients=len(set(answers.patients)),
+        macro=_averages(answers, found)["macro"],
+        everyone=sum(everyone) / len(everyone) if everyone else None,
+        keys=keys,
+    )
+
+
+def _notes(keys: Sequence[OfKey], macro: Figures) -> Iterable[str]:
+    """Yield a sentence for each key that is not judged, and for records left out."""
+    for item in keys:
+        reasons = {figure.reason for figure in item.figures.values() if figure.value is None}
+        for reason in sorted(filter(None, reasons)):
+            yield f"{name_of(item.key)}: {reason}"
+        if item.unanswered:
+            yield f"{name_of(item.key)}: {item.unanswered} records got no answer and are left out."
+    if keys and all(figure.value is None for figure in macro.values()):
+        yield _NOTHING
