@@ -12,6 +12,7 @@ import structlog
 from test_ledger import leased, receive, received
 
 from dicom_node import node, work
+from dicom_node.commitment import Promiser
 from dicom_node.deliver import Sender
 from dicom_node.ledger import Lease, LeaseLost, Ledger, State
 from dicom_node.node import Supervisor
@@ -161,6 +162,7 @@ def test_sender_process_ends_when_one_of_its_threads_did_so_that_it_is_started_a
             released.wait(30)
 
     monkeypatch.setattr(Sender, "run", run)
+    monkeypatch.setattr(Promiser, "run", lambda *_: released.wait(30))
     started: list[threading.Thread] = []
     make = node._thread
     monkeypatch.setattr(node, "_thread", lambda *args: started.append(make(*args)) or started[-1])
