@@ -23,7 +23,7 @@ from dicom_node.dicomweb import STUDY, Client
 from dicom_node.fhir import Server
 from dicom_node.ledger import Ledger, SchemaMismatch, State
 from dicom_node.link import Address, Insecure, NothingAccepted, Rejected, Unreachable
-from dicom_node.models import ModelStore
+from dicom_node.models import ModelState, ModelStore
 from dicom_node.operate import opened
 from dicom_node.receive import WAVEFORMS, disk_is_low
 from dicom_node.settings import Destination, DicomServer, Fhir, Hl7, Peer, Settings, WebServer
@@ -224,10 +224,17 @@ def _ledger(settings: Settings) -> Iterator[Line]:
 
 def _models(settings: Settings, ledger: Ledger) -> Iterator[Line]:
     store = ModelStore(settings.storage.folder / "models", ledger)
-    current = store.current()
-    for digest in current:
-        yield _model(f"The current model {digest[:12]}", store.path(digest))
-    if current:
+    for entry in store.list():
+        if entry.speaks:
+            yield _model(f"The model that speaks ({entry.digest[:12]})", store.path(entry.digest))
+        if entry.state is ModelState.SHADOW:
+            yield yes(f"The model {entry.name} {entry.version} shadows: see `models compare`.")
+        if entry.refused:
+            yield no(
+                f"The model {entry.name} {entry.version} ({entry.digest[:12]}) was refused: "
+                f"{entry.refused} Promote another, or add its package again."
+            )
+    if store.speaking():
         return
     if settings.models.initial is None:
         yield yes("No model is installed yet; the first start installs the shipped one.")
@@ -240,7 +247,7 @@ def _model(what: str, path: Path) -> Line:
         identity = load_model(path).identity
     except ModelRejected as error:
         return no(f"{what} is refused: {error.message}")
-    return yes(f"The model {identity.name} {identity.version} passes its self-test.")
+    return yes(f"{what}, {identity.name} {identity.version}, passes its self-test.")
 
 
 def _promises(ledger: Ledger) -> Iterator[Line]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from analysis.formats.content import Stated
     from dicom_node.backfills import Counts
+    from dicom_node.companions import Companion
     from dicom_node.offline import Study
     from dicom_node.retrieve import Step
     from dicom_node.settings import Settings
@@ -96,18 +97,25 @@ def _print_json(document: Any) -> None:
 @app.command()
 def serve(config: Config = None) -> None:
     """Run the node alone, until SIGTERM."""
-    from dicom_node import node
-
-    try:
-        raise typer.Exit(node.serve(_settings(config)))
-    except node.CannotStart as error:
-        raise Stop(f"The node cannot start: {error}.", REFUSED) from None
+    _serve(_settings(config))
 
 
 @app.command()
 def run(config: Config = None) -> None:
-    """Run everything that is installed on this machine: the node, with its defaults."""
-    serve(config)
+    """Run all that is installed here: the node, the admin service and the train worker."""
+    from dicom_node.companions import chosen
+
+    settings = _settings(config)
+    _serve(settings, chosen(settings))
+
+
+def _serve(settings: "Settings", companions: "tuple[Companion, ...]" = ()) -> None:
+    from dicom_node import node
+
+    try:
+        raise typer.Exit(node.serve(settings, companions=companions))
+    except node.CannotStart as error:
+        raise Stop(f"The node cannot start: {error}.", REFUSED) from None
 
 
 @app.command()
@@ -352,11 +360,16 @@ def queue(
             _print_json({"kind": "object"} | row)
         for row in view.refused:
             _print_json({"kind": "refusal"} | row)
+        for row in view.models:
+            _print_json({"kind": "model"} | row)
         return
     _out.print(_table(view.rows, ("id", "received", "from", "state", "reason", "message")))
     if view.refused:
         _out.print(_table(view.refused, ("at", "from", "address", "reason", "message")))
     _out.print("  ".join(f"{name} {count}" for name, count in view.counts.items() if count))
+    for row in view.models:
+        said = f"{row['slot']}: {row['name']} {row['version']} ({row['digest'][:12]})"
+        _out.print(said, highlight=False, markup=False)
 
 
 @app.command()

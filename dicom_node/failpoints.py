@@ -26,6 +26,9 @@ NAMES = frozenset(
         "before_commit",
     }
 )
+"""On the way of an ECG."""
+BESIDE = frozenset({"in_shadow"})
+"""Where no ECG waits."""
 
 
 def _kill() -> None:
@@ -57,7 +60,7 @@ def _armed(points: dict[str, str]) -> Callable[[str], None]:
 
 def _parse(text: str) -> dict[str, str]:
     points = dict(item.split(":", 1) for item in text.split(","))
-    unknown = points.keys() - NAMES
+    unknown = points.keys() - NAMES - BESIDE
     if unknown:
         raise ValueError(f"unknown failpoints: {', '.join(sorted(unknown))}")
     return points

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from dicom_node.reasons import Delivery, Quarantine, Refusal, sentence
 from dicom_node.settings import (
     Destination,
+    Exchange,
     Fhir,
     Hl7,
     Peer,
@@ -32,6 +33,7 @@ LISTS: Final[Mapping[str, type[BaseModel]]] = {
     "sources": Source,
     "sources (DICOMweb)": WebSource,
     "routes": Route,
+    "exchanges": Exchange,
 }
 """Tables of which there may be several, ``[[name]]`` in the file."""
 

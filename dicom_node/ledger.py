@@ -258,6 +258,31 @@ slots = sa.Table(
     sa.Column("changed_at", sa.Double, nullable=False),
 )
 
+model_marks = sa.Table(
+    "model_mark",
+    _metadata,
+    sa.Column("digest", sa.ForeignKey("model.digest"), primary_key=True),
+    sa.Column("mark", sa.String(16), primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False, default=""),
+)
+"""What is remarked of a model beside its slot: retired, refused by a worker, and so on."""
+
+shadow_results = sa.Table(
+    "shadow_result",
+    _metadata,
+    sa.Column("instance_id", sa.ForeignKey("instance.id"), primary_key=True),
+    sa.Column("digest", sa.ForeignKey("model.digest"), primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("seconds", sa.Double),
+    sa.Column("reason", sa.String(32)),
+    sa.Column("findings", sa.Text),
+    sa.Column("against", sa.String(64), nullable=False, default=""),
+    sa.Column("current", sa.Text),
+    sa.Index("shadow_result_digest", "digest", "instance_id"),
+)
+"""What a shadow model found in each ECG, beside what the model that spoke had found."""
+
 _meta = sa.Table(
     "meta",
     _metadata,
@@ -479,9 +504,12 @@ class Ledger:
             yield connection
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Yield a transaction that writes, for a room that keeps rows of its own."""
-        with self._write() as connection:
+    def transaction(self, *, relaxed: bool = False) -> Iterator[Connection]:
+        """Yield a transaction that writes, for a room that keeps rows of its own.
+
+        A relaxed one survives a crash, and may be lost in a power cut.
+        """
+        with self._write(relaxed=relaxed) as connection:
             yield connection
 
     @contextmanager
@@ -1076,28 +1104,40 @@ class Ledger:
             rows = connection.execute(sa.select(slots.c.name, slots.c.digest)).all()
         return {row.name: row.digest for row in rows}
 
-    def promote(self, digest: str, now: float) -> None:
-        """Put a known model into the slot `current`, and what was there into `previous`."""
+    def in_slots(self) -> list[dict[str, str]]:
+        """Return slot, digest, name and version of each model that has a slot."""
+        query = (
+            sa.select(slots.c.name.label("slot"), models.c.digest, models.c.name, models.c.version)
+            .join(models, models.c.digest == slots.c.digest)
+            .order_by(slots.c.name)
+        )
+        with self._read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def promote(self, digest: str, now: float, event: Event | None = None) -> None:
+        """Put a known model into the slot `current`, and what was there into `previous`.
+
+        The event, if any, enters the audit trail with it.
+        """
         with self._write() as connection:
             before = connection.scalar(
                 sa.select(slots.c.digest).where(slots.c.name == "current").with_for_update()
             )
-            if before == digest:
-                return
-            if before is not None:
-                _put_slot(connection, "previous", before, now)
-            _put_slot(connection, "current", digest, now)
+            if before not in (None, digest):
+                put_slot(connection, "previous", before, now)
+            put_slot(connection, "current", digest, now)
+            connection.execute(
+                slots.delete().where(slots.c.name == "shadow", slots.c.digest == digest)
+            )
+            if event is not None:
+                append(connection, event, now)
 
     # Audit
 
     def record(self, event: Event, now: float) -> None:
         """Append one row to the audit trail, chained to the last by its hash."""
-        values = {"at": now, **_plain(event)}
         with self._write() as connection:
-            connection.execute(_meta.select().with_for_update())  # one link at a time
-            last = connection.scalar(sa.select(audit.c.chain).order_by(audit.c.id.desc()).limit(1))
-            chain = _link(last or "", values)
-            connection.execute(audit.insert().values(**values, chain=chain))
+            append(connection, event, now)
 
     def refusals(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest refusals of the audit trail, oldest first."""
@@ -1130,7 +1170,7 @@ class Ledger:
         overdue
             Seconds that a lease may be past its end before it counts as forgotten.
         """
-        return [*self._broken_rows(now, overdue), *self._broken_chain()]
+        return [*self._broken_rows(now, overdue), *self.broken_chain()]
 
     def _broken_rows(self, now: float, overdue: float) -> Iterator[str]:
         delivered = set(
@@ -1158,7 +1198,8 @@ class Ledger:
     def _ids(self, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> list[int]:
         return [row[0] for row in self.query(sa.select(column).where(*where).distinct())]
 
-    def _broken_chain(self) -> Iterator[str]:
+    def broken_chain(self) -> Iterator[str]:
+        """Yield a sentence where the audit trail is no longer what was recorded."""
         last = ""
         for row in self.trail():
             values = {key: row[key] for key in ("at", *Event.__dataclass_fields__)}
@@ -1327,9 +1368,18 @@ def _due(row: Row[Any]) -> Due:
     )
 
 
-def _put_slot(connection: Connection, name: str, digest: str, now: float) -> None:
+def put_slot(connection: Connection, name: str, digest: str, now: float) -> None:
+    """Put a model into a slot, in a transaction of the caller's."""
     connection.execute(slots.delete().where(slots.c.name == name))
     connection.execute(slots.insert().values(name=name, digest=digest, changed_at=now))
+
+
+def append(connection: Connection, event: Event, now: float) -> None:
+    """Append one row to the audit trail, in a transaction of the caller's."""
+    values = {"at": now, **_plain(event)}
+    connection.execute(_meta.select().with_for_update())  # one link at a time
+    last = connection.scalar(sa.select(audit.c.chain).order_by(audit.c.id.desc()).limit(1))
+    connection.execute(audit.insert().values(**values, chain=_link(last or "", values)))
 
 
 def _plain(event: Event) -> dict[str, str]:

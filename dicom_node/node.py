@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,8 +31,9 @@ from starlette.routing import Route
 
 from analysis.errors import ModelRejected
 from analysis.model import SHIPPED
-from dicom_node import logs, ops, stow, tls, work
+from dicom_node import logs, ops, shadow, stow, tls, work
 from dicom_node.commitment import Promiser, reply_to
+from dicom_node.companions import Companion, Companions
 from dicom_node.deliver import Courier, Sender
 from dicom_node.dicomweb import WebSender
 from dicom_node.fhir import FhirSender
@@ -68,7 +69,9 @@ def open_folder(settings: Settings, now: float) -> None:
         forgiven = ledger.forgive()
         store = ModelStore(folder / "models", ledger)
         if not store.current():
-            store.promote(store.install(_initial_model(settings), now), now)
+            digest = store.install(_initial_model(settings), now)
+            store.promote(digest, now, "the node", override="The first model of the data folder.")
+        store.prepare(now)
         ledger.record(Event(event="started"), now)
     finally:
         ledger.close()
@@ -109,9 +112,16 @@ class Supervisor:
         The node's.
     parent
         Process id whose end also ends the node; None for a node of its own.
+    companions
+        Services that are kept going beside it.
     """
 
-    def __init__(self, settings: Settings, parent: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        parent: int | None = None,
+        companions: Sequence[Companion] = (),
+    ) -> None:
         self._settings = settings
         self._parent = parent
         roles: list[tuple[str, Callable[[int], None]]] = [
@@ -119,6 +129,7 @@ class Supervisor:
             ("sender", self._send),
             ("management", self._manage),
             *((f"worker-{n + 1}", self._work) for n in range(settings.work.workers)),
+            (shadow.NAME, self._shadow),
         ]
         self._names = [name for name, _ in roles]
         self._targets = [target for _, target in roles]
@@ -131,6 +142,7 @@ class Supervisor:
             busy=_FORK.RawArray(ctypes.c_double, len(roles)),
         )
         self._lifeline = os.pipe()
+        self._companions = Companions(companions, self._lifeline[0])
 
     def run(self) -> int:
         """Return the exit status, when told to stop by SIGTERM or SIGINT.
@@ -180,6 +192,7 @@ class Supervisor:
         for slot in [n for n, process in self._processes.items() if process.sentinel in ended]:
             self._replace(slot)
         self._kill_overdue()
+        self._companions.watch()
 
     def _replace(self, slot: int) -> None:
         process = self._processes.pop(slot)
@@ -214,6 +227,7 @@ class Supervisor:
         for _ in self._processes:
             self._shared.work.release()
             self._shared.deliveries.release()
+        self._companions.stop()
         end = time.monotonic() + _SHUTDOWN + 2.0
         for process in self._processes.values():
             process.join(max(0.0, end - time.monotonic()))
@@ -232,7 +246,9 @@ class Supervisor:
         silent = [
             name
             for slot, name in enumerate(self._names)
-            if now - self._shared.beats[slot] > _SILENT and not self._shared.busy[slot]
+            if now - self._shared.beats[slot] > _SILENT
+            and not self._shared.busy[slot]
+            and name != shadow.NAME
         ]
         workers = [name for name in silent if name.startswith("worker")]
         if len(workers) < self._settings.work.workers:
@@ -278,7 +294,7 @@ class Supervisor:
         store = ModelStore(settings.storage.folder / "models", ledger)
 
         def plan() -> PinnedPlan:
-            made = Plan.of(settings, models=store.current())
+            made = Plan.of(settings, models=store.speaking())
             return PinnedPlan(made.text, made.digest)
 
         def ring(count: int) -> None:
@@ -303,6 +319,9 @@ class Supervisor:
             stopping=self._shared.stopped,
         )
         work.run(self._settings, self._names[slot], signals)
+
+    def _shadow(self, _slot: int) -> None:
+        shadow.run(self._settings, time.sleep, self._shared.stopped)
 
     def _send(self, slot: int) -> None:
         settings = self._settings
@@ -446,7 +465,9 @@ def _probe(what: str, host: str, port: int) -> None:
             ) from None
 
 
-def serve(settings: Settings, parent: int | None = None) -> int:
+def serve(
+    settings: Settings, parent: int | None = None, companions: Sequence[Companion] = ()
+) -> int:
     """Run the node until it is told to stop, or `parent` is gone; return the exit status."""
     logs.configure(settings.log)
-    return Supervisor(settings, parent).run()
+    return Supervisor(settings, parent, companions).run()

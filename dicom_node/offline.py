@@ -13,6 +13,7 @@ import analysis
 from analysis import paper
 from analysis.formats import dicom
 from analysis.formats.content import Stated
+from analysis.model import shipped_models
 from dicom_node import report
 from dicom_node.plan import Plan
 from dicom_node.reasons import Quarantine, sentence
@@ -64,7 +65,7 @@ class Outputs:
 
 
 def models(paths: Sequence[Path] | None) -> tuple[analysis.Model, ...]:
-    """Return the models to use: those named, or the shipped one.
+    """Return the models to use: those named, or the shipped ones.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def models(paths: Sequence[Path] | None) -> tuple[analysis.Model, ...]:
     """
     try:
         if not paths:
-            return (analysis.load_model(),)
+            return shipped_models()
         return tuple(analysis.load_model(path) for path in paths)
     except analysis.ModelRejected as error:
         raise Unusable(f"The model is refused ({error.reason}): {error.message}") from None

@@ -44,12 +44,15 @@ class Queue:
     rows: list[dict[str, Any]]
     refused: list[dict[str, Any]]
     counts: dict[State, int]
+    models: list[dict[str, str]]
+    """What is in each slot: which model speaks, and which shadows."""
 
     @classmethod
     def read(cls, settings: Settings, states: Sequence[str], limit: int) -> Self:
         """Return the newest rows in these states, what was refused, and the counts.
 
-        Without states, all rows; what was refused has none, and is left out where one is named.
+        Without states, all rows; what was refused has none, and is left out where one is named,
+        as the models are.
 
         Raises
         ------
@@ -60,7 +63,7 @@ class Queue:
         with opened(settings) as ledger:
             rows = [_row(ledger, row) for row in ledger.rows(wanted, limit)]
             refused = [] if wanted else [_refusal(row) for row in ledger.refusals(_REFUSED_SHOWN)]
-            return cls(rows, refused, ledger.counts())
+            return cls(rows, refused, ledger.counts(), [] if wanted else ledger.in_slots())
 
 
 def _state(name: str) -> State:
@@ -167,7 +170,7 @@ def _section(name: str, section: BaseModel) -> Iterator[str]:
         yield f"# {key} =" if value is None else f"{key} = {_toml(value)}"
 
 
-_SERVERS = ("destinations", "hl7", "fhir", "sources")
+_SERVERS = ("destinations", "hl7", "fhir", "sources", "exchanges")
 _EXAMPLES = {
     "peers": ("Who may call; without any, every AE title of this machine.",
               ('ae_title = "CART1"', 'addresses = ["10.1.2.0/24"]')),
@@ -179,6 +182,9 @@ _EXAMPLES = {
              ('url = "https://ehr/fhir"', 'token_file = "/run/secrets/fhir-token"')),
     "sources": ("Where past ECGs are, for `sinusnode backfill`.",
                 ('ae_title = "ORTHANC"', 'host = "127.0.0.1"', "port = 4242")),
+    "exchanges": ("Where sites exchange models, by WebDAV.",
+                  ('url = "https://exchange/models"', 'username = "site-a"',
+                   'password_file = "/run/secrets/exchange"')),
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from starlette.routing import BaseRoute, Route
 
 from dicom_node import ledger as tables
 from dicom_node.ledger import Ledger, State
+from dicom_node.models import Mark
 from dicom_node.receive import disk_is_low
 from dicom_node.settings import Settings
 
@@ -32,6 +33,11 @@ _STAGES = {
     "report": ("analysed_at", "reported_at"),
     "deliver": ("reported_at", "delivered_at"),
 }
+
+
+_REFUSED_MODELS = sa.select(tables.model_marks.c.digest, tables.model_marks.c.detail).where(
+    tables.model_marks.c.mark == Mark.REFUSED
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,14 @@ class Health:
             found.append("The ledger cannot be read.")
         return found
 
+    def warnings(self) -> list[str]:
+        """Return one sentence for each thing that needs a person, though the node works."""
+        try:
+            refused = self.ledger.query(_REFUSED_MODELS)
+        except sa.exc.SQLAlchemyError:
+            return []
+        return [f"The model {digest[:12]} was refused: {why}" for digest, why in refused]
+
 
 def application(health: Health, doors: Sequence[BaseRoute] = ()) -> Starlette:
     """Return the web application of the management port.
@@ -75,7 +89,8 @@ def application(health: Health, doors: Sequence[BaseRoute] = ()) -> Starlette:
     def readyz(_request: Request) -> Response:
         problems = health.problems()
         return JSONResponse(
-            {"ready": not problems, "problems": problems}, status_code=503 if problems else 200
+            {"ready": not problems, "problems": problems, "warnings": health.warnings()},
+            status_code=503 if problems else 200,
         )
 
     def metrics(_request: Request) -> Response:
@@ -109,6 +124,7 @@ class _Metrics(Collector):
         yield self._quarantined()
         yield self._stages()
         yield self._models()
+        yield self._refused_models()
         yield self._disk()
 
     def _received(self) -> Metric:
@@ -192,6 +208,16 @@ class _Metrics(Collector):
         )
         for slot, digest in self._health.ledger.slots().items():
             metric.add_metric([slot, digest], 1)
+        return metric
+
+    def _refused_models(self) -> Metric:
+        metric = GaugeMetricFamily(
+            "ecg_model_refused",
+            "Promoted and not speaking, or given up as shadow.",
+            labels=["digest"],
+        )
+        for digest, _why in self._health.ledger.query(_REFUSED_MODELS):
+            metric.add_metric([digest], 1)
         return metric
 
     def _disk(self) -> Metric:

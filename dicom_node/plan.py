@@ -16,7 +16,7 @@ from dicom_node.report import Device, Qualification, ReportOptions, Role
 from dicom_node.report.uids import derive
 from dicom_node.settings import Settings
 
-REPORT_REVISION = "2"
+REPORT_REVISION = "3"
 """Raised whenever the same result may give other objects."""
 
 

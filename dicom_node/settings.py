@@ -9,6 +9,7 @@ call. The defaults are a node on loopback that any AE title on this machine may 
 import ipaddress
 import os
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -36,6 +37,7 @@ from pydantic_settings import (
 CONFIG_VARIABLE = "SINUSNODE_CONFIG"
 DEFAULT_CONFIG = Path("sinusnode.toml")
 SECRETS = Path("/run/secrets")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 _AE_TITLE_LENGTH = 16
 _WINDOW = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
@@ -384,6 +386,25 @@ class Models(Section):
     """A model package for a new data folder; by default the shipped 12-lead model."""
 
 
+class Training(Section):
+    """Training runs: where they lie, and what one of them may take."""
+
+    worker: bool = True
+    """Whether `sinusnode run` keeps a train worker going, where the extra `train` is installed."""
+    folder: Path | None = None
+    """A folder for each run; by default `runs` in the data folder."""
+    memory: Bytes = 16 * 2**30
+    """Resident memory of a run, bytes; beyond it, the run fails."""
+    wall_time: Seconds = 24 * 3600.0
+    """Seconds of one attempt at a run; beyond them, the run fails."""
+    nice: Annotated[int, Field(ge=0, le=19)] = 19
+    """How far a run gives way to everything else on this machine."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Processor threads of a run."""
+    lease: Seconds = 60.0
+    """Seconds after which a run is taken up again whose worker died."""
+
+
 class Ops(Section):
     """The management port: health, readiness, metrics. Not the clinical port."""
 
@@ -421,6 +442,98 @@ class Stow(Section):
         if token is not None and len(token.get_secret_value()) < _TOKEN_LENGTH:
             raise ValueError(f"a token has at least {_TOKEN_LENGTH} characters")
         return token
+
+
+class Role(StrEnum):
+    """What somebody may do in the admin service; none includes another (RELIABILITY §5)."""
+
+    VIEWER = "viewer"
+    """Queue, states and counts; no patient data."""
+    OPERATOR = "operator"
+    """Identified recordings; retry, release from quarantine."""
+    REVIEWER = "reviewer"
+    """Pseudonymous recordings and their labels."""
+    TRAINER = "trainer"
+    """Pseudonymous recordings; plans, runs and candidate models."""
+    ADMIN = "admin"
+    """Models in service, users, keys, settings and the audit trail."""
+
+
+class Admin(Section):
+    """The admin service: an API and pages, in a process of its own."""
+
+    host: str = "127.0.0.1"
+    """Address to bind; any but loopback needs a certificate."""
+    port: Port = 8105
+    companion: bool = True
+    """Whether `sinusnode run` keeps it going beside the node."""
+    certificate: Path | None = None
+    """PEM file with the certificate and chain: with it, the service speaks TLS alone."""
+    private_key: Path | None = None
+    names: tuple[str, ...] = ()
+    """Further host names that it answers to, beside `host` and this machine's own."""
+    corpus: Path | None = None
+    """Folder of the corpus; by default `corpus` in the data folder."""
+    session_idle: Seconds = 3600.0
+    """Seconds without a request after which a session ends."""
+    session_longest: Seconds = 12 * 3600.0
+    key_days: Annotated[int, Field(ge=1, le=365)] = 90
+    """Days that an API key lasts where nobody says; at most 365."""
+    failures_per_address: Annotated[int, Field(ge=1)] = 5
+    """Failed sign-ins within a minute from one address; then it is locked out."""
+    failures_per_account: Annotated[int, Field(ge=1)] = 20
+    """The same for one account or key, from anywhere."""
+    lock_out: Seconds = 300.0
+    """Seconds of a lock-out."""
+    requests_per_minute: Annotated[int, Field(ge=1)] = 1200
+    """Of one account or key; more are told to come again."""
+    maximum_body: Bytes = 2 * 2**20
+    """Bytes of one request."""
+    maximum_upload: Bytes = 512 * 2**20
+    """Bytes of one request that brings files or a model."""
+    deadline: Seconds = 120.0
+    """Seconds for the body of one request."""
+
+    @model_validator(mode="after")
+    def _is_closed_or_secret(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key belong together")
+        if self.certificate is None and self.host not in LOOPBACK:
+            raise ValueError(
+                f"the admin service would be open on {self.host} without TLS: name certificate and "
+                "private_key, or bind 127.0.0.1"
+            )
+        return self
+
+
+class Oidc(Section):
+    """Sign-in to the admin service by an OpenID Connect provider; off without an issuer."""
+
+    issuer: Annotated[
+        str,
+        Field(pattern=r"^(https://[^/?#]+[^?#]*|http://(127\.0\.0\.1|localhost)(:\d+)?[^?#]*)?$"),
+    ] = ""
+    """Its address, for example `https://login.hospital/realms/cardiology`."""
+    client_id: str = "sinusnode"
+    client_secret_file: Path | None = None
+    name_claim: str = "preferred_username"
+    """What the audit trail calls somebody."""
+    roles_claim: str = "roles"
+    roles: dict[str, tuple[Role, ...]] = {}
+    """Our roles by each value of that claim; what is not named gives none."""
+    trusted_certificates: Path | None = None
+    """PEM file of the authorities that may vouch for it; by default the system's."""
+
+
+class Exchange(WebServer):
+    """A WebDAV server where sites exchange models."""
+
+    signing_key: Path | None = None
+    """PEM file with an Ed25519 key that signs what is pushed."""
+    trusted_keys: tuple[Path, ...] = ()
+    """PEM files of the public keys whose models are taken; without any, the digest alone counts."""
+    maximum_model: Bytes = 512 * 2**20
+    """Bytes of one model."""
 
 
 class Log(Section):
@@ -471,8 +584,12 @@ class Settings(BaseSettings):
     report: Report = Report()
     archive: Archive = Archive()
     models: Models = Models()
+    training: Training = Training()
     ops: Ops = Ops()
     stow: Stow = Stow()
+    admin: Admin = Admin()
+    oidc: Oidc = Oidc()
+    exchanges: tuple[Exchange, ...] = ()
     log: Log = Log()
 
     @model_validator(mode="after")
@@ -526,6 +643,11 @@ class Settings(BaseSettings):
     def outlets(self) -> tuple[AnyDestination | Hl7 | Fhir, ...]:
         """Return every place where results go."""
         return (*self.destinations, *self.hl7, *self.fhir)
+
+    @property
+    def runs_folder(self) -> Path:
+        """Return the folder that holds a folder for each training run."""
+        return self.training.folder or self.storage.folder / "runs"
 
     @property
     def database_url(self) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import structlog
 
@@ -60,10 +61,14 @@ def run(settings: Settings, owner: str, signals: Signals) -> None:
         archive=Archive.of(settings),
         routes=settings.routes,
     )
-    while not signals.stopping() and not _warm(pipeline, Plan.of(settings, models=store.current())):
+    succession = Succession(store, pipeline, settings)
+    while not signals.stopping() and not succession.begin():
         time.sleep(1.0)  # without a sign of life: the node is not ready, what comes waits
     while not signals.stopping():
         now = time.time()
+        signals.busy_since(time.monotonic())
+        succession.look(now)
+        signals.busy_since(0.0)
         lease = ledger.lease(owner, now, now + 2 * settings.work.wall_time)
         signals.wait(0.0 if lease else _POLL)
         if lease is None:
@@ -83,14 +88,59 @@ def _messages(settings: Settings) -> dict[Message, tuple[str, ...]]:
     return {kind: names for kind, names in named.items() if names}
 
 
-def _warm(pipeline: Pipeline, plan: Plan) -> bool:
-    """Load the models that speak now and rehearse; return whether there are such."""
-    try:
-        rehearse([pipeline.model(digest) for digest in plan.models], plan)
-    except ModelRejected as error:
-        log.error("model_refused", reason=error.reason)  # noqa: TRY400 - no trace
-        return False
-    return True
+@dataclass(slots=True)
+class Succession:
+    """Lets a promoted model speak once a worker found it well; the one before speaks until then."""
+
+    store: ModelStore
+    pipeline: Pipeline
+    settings: Settings
+    _seen: tuple[tuple[Any, ...], ...] = ()
+
+    def begin(self) -> bool:
+        """Return whether the models that speak are loaded, and everything is warm."""
+        try:
+            self._rehearse(self.store.speaking())
+        except ModelRejected as error:
+            log.error("model_refused", reason=error.reason)  # noqa: TRY400 - no trace
+            return False
+        return True
+
+    def look(self, now: float) -> None:
+        """Swap to what was promoted since the last look, if it comes through every check."""
+        generation = self.store.generation()
+        if generation == self._seen:
+            return
+        self._seen = generation
+        for digest in self.store.current():
+            if digest in self.store.speaking():
+                self._load(digest)
+            elif self.store.claim(digest, now):
+                self._try(digest, now)
+
+    def _load(self, digest: str) -> None:
+        """Have a model at hand that another worker found well."""
+        try:
+            self.pipeline.model(digest)
+        except ModelRejected as error:
+            log.error("model_refused", digest=digest, reason=error.reason)  # noqa: TRY400
+
+    def _try(self, digest: str, now: float) -> None:
+        try:
+            self._rehearse((digest,))
+        except ModelRejected as error:
+            log.error("model_refused", digest=digest, reason=error.reason)  # noqa: TRY400
+            self.store.refuse(digest, error.message, now)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one before speaks on
+            log.error("model_refused", digest=digest, error=without_data(error))  # noqa: TRY400
+            self.store.refuse(digest, "It does not bring a simulated ECG to a report.", now)
+        else:
+            self.store.serve(digest, now)
+            log.info("model_speaks", digest=digest)
+
+    def _rehearse(self, digests: tuple[str, ...]) -> None:
+        plan = Plan.of(self.settings, models=digests)
+        rehearse([self.pipeline.model(digest) for digest in digests], plan)
 
 
 def attempt(pipeline: Pipeline, lease: Lease, limits: Work) -> None:

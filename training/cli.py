@@ -14,6 +14,9 @@ import typer
 from rich.console import Console
 
 from dicom_node.cli import OK, REFUSED, USAGE, Json, Leads, Rate, Stop, Unit
+from training import admin_cli, study_cli
+from training.model_cli import models
+from training.run_cli import evaluate, train
 
 if TYPE_CHECKING:
     from analysis.formats.content import Stated
@@ -47,6 +50,11 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `sinusnode`."""
     app.add_typer(corpora, name="corpus")
     app.add_typer(labels, name="labels")
+    app.add_typer(models, name="models")
+    admin_cli.register(app)
+    app.add_typer(train, name="train")
+    app.command()(evaluate)
+    study_cli.register(app)
 
 
 # The corpus
