@@ -21,6 +21,7 @@ test-all: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/bench.py
+	$(BIN)/python tests/bench/training_speed.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

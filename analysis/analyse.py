@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-from analysis import criteria, statements
-from analysis.classify import classify
+from analysis import criteria, features, statements
+from analysis.classify import classify, suited
 from analysis.ecg import ECG, STANDARD_12, Patient, Recording
+from analysis.explain import explain_present
 from analysis.measure import everything
-from analysis.model import Model, load_model
-from analysis.quality import examine
-from analysis.result import Finding, Result
+from analysis.model import Model, shipped_models
+from analysis.quality import Assessed, examine
+from analysis.result import Finding, Result, Verdict
 
-ALGORITHM_REVISION = "3"
+ALGORITHM_REVISION = "4"
 """Raised whenever the same ECG may give another result."""
 
 QTcFormula = Literal["bazett", "fridericia", "framingham", "hodges"]
@@ -28,8 +29,8 @@ class Options:
 
 
 @cache
-def _shipped() -> Model:
-    return load_model(None)
+def _shipped() -> tuple[Model, ...]:
+    return shipped_models()
 
 
 def analyse(
@@ -46,7 +47,8 @@ def analyse(
     x
         What was read, or a bare ECG.
     models
-        One model, several, or None for the shipped one. An empty sequence: criteria only.
+        One model, several, or None for the shipped ones. An empty sequence: criteria only. A
+        model for few leads is silent where a fuller one judges the same (:func:`suited`).
     patient
         Age and sex, where the recording does not say or says otherwise.
     options
@@ -54,10 +56,10 @@ def analyse(
     """
     recording = Recording(ecg=x, format="ECG") if isinstance(x, ECG) else x
     who = recording.patient if patient is None else patient
-    chosen = _models(models)
-    examined = examine(recording.ecg, expected=STANDARD_12)
-    quality = examined.quality
-    measured = everything(recording.ecg, examined)
+    chosen = suited(_models(models), recording.ecg)
+    seen = examined(recording.ecg)
+    quality = seen.quality
+    measured = everything(recording.ecg, seen)
     formula = (options or Options()).qtc_formula
     case = criteria.Case(
         measurements=measured.measurements,
@@ -68,7 +70,15 @@ def analyse(
         qtc=getattr(measured.measurements, f"qtc_{formula}"),
         qtc_formula=formula,
     )
-    findings = (*_of_models(chosen, recording.ecg, case), *criteria.assess(case))
+    known = features.table(seen, measured)
+    found, explanations = explain_present(
+        chosen,
+        recording.ecg,
+        case.measurements,
+        _of_models(chosen, recording.ecg, case, known),
+        known,
+    )
+    findings = (*found, *criteria.assess(case))
     normal = statements.may_be_normal(recording, quality, who, findings)
     lines = statements.state(findings, normal=normal)
     return Result(
@@ -81,24 +91,42 @@ def analyse(
         models=tuple(model.identity for model in chosen),
         overall=statements.overall(quality, lines),
         not_assessed=statements.not_assessed(findings),
+        explanations=explanations,
     )
+
+
+def examined(ecg: ECG) -> Assessed:
+    """Return the quality of an ECG, for what it was meant to be.
+
+    A recording with fewer than half of the twelve leads is judged by the leads that it has, and
+    is a limited reading at best.
+    """
+    twelve = examine(ecg, expected=STANDARD_12)
+    if 2 * sum(lead in ecg for lead in STANDARD_12) >= len(STANDARD_12) or not ecg.leads:
+        return twelve
+    own = examine(ecg, expected=ecg.leads)
+    if own.quality.verdict is Verdict.NON_DIAGNOSTIC:
+        return twelve
+    quality = replace(twelve.quality, verdict=Verdict.LIMITED)
+    return replace(own, quality=quality)
 
 
 def _models(models: Model | Sequence[Model] | None) -> tuple[Model, ...]:
     if models is None:
-        return (_shipped(),)
+        return _shipped()
     return (models,) if isinstance(models, Model) else tuple(models)
 
 
-def _of_models(models: Sequence[Model], ecg: ECG, case: criteria.Case) -> tuple[Finding, ...]:
+def _of_models(
+    models: Sequence[Model], ecg: ECG, case: criteria.Case, known: features.Table
+) -> tuple[Finding, ...]:
     """Return the models' findings; each that may not be judged on this ECG abstains."""
-    (found,) = classify(models, [ecg], [case.patient])
+    (found,) = classify(models, [ecg], [case.patient], [known])
     return tuple(_gated(finding, case) for finding in found)
 
 
 def _gated(finding: Finding, case: criteria.Case) -> Finding:
-    paced = case.rhythm.paced
-    reason = criteria.not_assessable(finding.key, case.quality, case.patient, paced=paced)
+    reason = criteria.abstention(finding.key, case)
     if finding.present and reason is None:
         reason = statements.against_rate(finding.key, case.measurements.heart_rate)
     if reason is None or finding.present is None:

@@ -17,6 +17,8 @@ from analysis.codes import VOCABULARY, Entry
 from analysis.recipe import Recipe, exactly, positive, strict_json, whole_number
 
 SCHEMA = 1
+FEATURES_INPUT = "features"
+"""Name of a graph's input ``(batch, features)`` of measurements."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 _LONGEST_TEXT = 8_000
 
@@ -131,6 +133,9 @@ class Card:
         Years; below, the model abstains. None where age does not matter.
     training_data, metrics
         Where it comes from and how it did.
+    features
+        Measurements that the graph reads beside the waveform, by their names in
+        :mod:`analysis.features`, as its input :data:`FEATURES_INPUT`; mostly none.
 
     Raises
     ------
@@ -152,6 +157,7 @@ class Card:
     minimum_age: float | None
     training_data: tuple[Source, ...]
     metrics: tuple[Metric, ...]
+    features: tuple[str, ...] = ()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -168,12 +174,17 @@ class Card:
             raise ValueError("labels must be named, none of them twice")
         if self.minimum_age is not None:
             positive("minimum_age", self.minimum_age)
+        if len(set(self.features)) != len(self.features):
+            raise ValueError("a feature is named twice")
+        for name in self.features:
+            _text("a feature", name)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the card that :meth:`to_json` wrote. Raises ValueError on anything else."""
-        document = dict(exactly(cls, strict_json(text)))
+        document = dict(exactly(cls, _with_features(strict_json(text))))
         try:
+            document["features"] = tuple(document["features"])
             document["recipe"] = Recipe.from_mapping(document["recipe"])
             document["activation"] = Activation(document["activation"])
             for part, kind in _LISTS.items():
@@ -185,7 +196,14 @@ class Card:
     def to_json(self) -> str:
         """Return the canonical JSON form."""
         document = asdict(self) | {"recipe": self.recipe.to_mapping()}
+        if not self.features:
+            del document["features"]
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def _with_features(document: Any) -> Any:
+    """Return the document with its features, none where it says nothing of them."""
+    return {"features": (), **document} if isinstance(document, dict) else document
 
 
 _LISTS: Mapping[str, type[Any]] = {"labels": Label, "training_data": Source, "metrics": Metric}

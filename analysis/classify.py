@@ -6,17 +6,41 @@ import numpy as np
 
 from analysis.card import Label
 from analysis.ecg import ECG, Patient
+from analysis.features import Table, chosen, measure_features
 from analysis.model import Model, Probabilities
+from analysis.recipe import Recipe
 from analysis.result import Finding, Origin
-from analysis.standardise import Standardised, standardise
+from analysis.standardise import Standardised, can_read, standardise
 
 NOBODY = Patient()
+
+
+def suited(models: Sequence[Model], ecg: ECG) -> tuple[Model, ...]:
+    """Return the models that speak on an ECG: none whose every label a fuller one judges there.
+
+    Fuller is a model that needs more leads. One that cannot read the ECG displaces nobody, and
+    is itself displaced by none: it says why it cannot.
+    """
+    return tuple(
+        model for model in models if not any(_displaces(other, model, ecg) for other in models)
+    )
+
+
+def _displaces(other: Model, model: Model, ecg: ECG) -> bool:
+    keys, others = ({label.key for label in item.card.labels} for item in (model, other))
+    fuller = _needed(other.card.recipe) > _needed(model.card.recipe)
+    return fuller and keys <= others and can_read(ecg, other.card.recipe)
+
+
+def _needed(recipe: Recipe) -> int:
+    return len(recipe.leads) - recipe.allowed_missing
 
 
 def classify(
     models: Sequence[Model],
     ecgs: Sequence[ECG],
     patients: Sequence[Patient] | None = None,
+    tables: Sequence[Table] | None = None,
 ) -> tuple[tuple[Finding, ...], ...]:
     """Return the findings of every model for each ECG, in the order of the cards' labels.
 
@@ -32,6 +56,9 @@ def classify(
         In mV, any leads, rate and length.
     patients
         Whose, for the age; None where nothing is known.
+    tables
+        Every feature of each ECG (:func:`analysis.features.table`), where it was measured
+        already; None = measured here, if a model reads features.
 
     Returns
     -------
@@ -41,7 +68,9 @@ def classify(
         the finding's definition asks for adults, of unknown age.
     """
     known = [NOBODY] * len(ecgs) if patients is None else patients
-    columns = [_classify(model, ecgs, known) for model in models]
+    if tables is None and any(model.card.features for model in models):
+        tables = [measure_features(ecg) for ecg in ecgs]
+    columns = [_classify(model, ecgs, known, tables or [{}] * len(ecgs)) for model in models]
     return tuple(
         tuple(finding for column in columns for finding in column[index])
         for index in range(len(ecgs))
@@ -49,10 +78,10 @@ def classify(
 
 
 def _classify(
-    model: Model, ecgs: Sequence[ECG], patients: Sequence[Patient]
+    model: Model, ecgs: Sequence[ECG], patients: Sequence[Patient], tables: Sequence[Table]
 ) -> list[tuple[Finding, ...]]:
     standards = [standardise(ecg, model.card.recipe) for ecg in ecgs]
-    probabilities = _probabilities(model, standards)
+    probabilities = _probabilities(model, standards, tables)
     return [
         tuple(
             _finding(model, label, column, standard, patient)
@@ -62,10 +91,22 @@ def _classify(
     ]
 
 
-def _probabilities(model: Model, standards: Sequence[Standardised]) -> list[Probabilities]:
-    """Return ``(windows, labels)`` for each ECG, from one batch of all; NaN where unusable."""
+def _probabilities(
+    model: Model, standards: Sequence[Standardised], tables: Sequence[Table]
+) -> list[Probabilities]:
+    """Return ``(windows, labels)`` for each ECG, from one batch of all; NaN where unusable.
+
+    Each window of a recording goes with the features of all of it.
+    """
     usable = [standard.windows for standard in standards if not standard.unusable]
-    read = model.probabilities(np.concatenate(usable)) if usable else np.empty((0, 0))
+    known = [
+        np.tile(chosen(table, model.card.features), (len(standard.windows), 1))
+        for standard, table in zip(standards, tables, strict=True)
+        if not standard.unusable
+    ]
+    read = np.empty((0, 0))
+    if usable:
+        read = model.probabilities(np.concatenate(usable), np.concatenate(known))
     ends = np.cumsum([len(windows) for windows in usable])
     parts = iter(np.split(read, ends[:-1]))
     unread = np.full((1, len(model.card.labels)), np.nan)

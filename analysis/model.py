@@ -22,9 +22,10 @@ import onnxruntime
 from scipy.special import expit, softmax
 
 from analysis import package
-from analysis.card import Activation, Card
+from analysis.card import FEATURES_INPUT, Activation, Card
 from analysis.ecg import ECG, Lead, Signal
 from analysis.errors import ModelReason, ModelRejected
+from analysis.features import Features, chosen, measure_features, names
 from analysis.package import identify, open_session
 from analysis.recipe import exactly, strict_json
 from analysis.result import ModelIdentity
@@ -36,6 +37,8 @@ SELF_TEST_KEY: Final = "sinusnode.self_test"
 TOLERANCE: Final = 1e-4
 """Largest difference in probability between this machine and the one that packed the model."""
 SHIPPED: Final = "twelve-lead.onnx"
+ANY_LEAD: Final = "any-lead.onnx"
+"""The shipped model for recordings of fewer leads."""
 
 _MAX_CASES = 16
 _MAX_SAMPLES = 2**20
@@ -52,28 +55,45 @@ class Model:
     identity: ModelIdentity
     _session: onnxruntime.InferenceSession = field(repr=False)
 
-    def probabilities(self, batch: Signal) -> Probabilities:
+    def probabilities(self, batch: Signal, features: Features | None = None) -> Probabilities:
         """Return the probability of each label, ``(n, labels)``.
 
         Parameters
         ----------
         batch
             ``(n, leads, samples)``, float32, in the form of ``card.recipe``.
+        features
+            ``(n, features)``, float32, those that the card names; NaN where one was not
+            measured. None = nothing was measured, which a model that names some answers
+            with the little that is left.
 
         Raises
         ------
         ValueError
-            If the batch has another shape or type.
+            If the batch or the features have another shape or type.
         """
         wanted = (len(self.card.recipe.leads), self.card.recipe.samples)
         if batch.dtype != np.float32 or batch.shape != (len(batch), *wanted):
             raise ValueError(f"the model reads float32 (n, {wanted[0]}, {wanted[1]})")
+        inputs = {self.card.input: batch} | self._measured(len(batch), features)
         parts = [
-            self._session.run([self.card.output], {self.card.input: batch[at : at + _BATCH]})[0]
+            self._session.run(
+                [self.card.output],
+                {name: values[at : at + _BATCH] for name, values in inputs.items()},
+            )[0]
             for at in range(0, len(batch), _BATCH)
         ]
         outputs = np.concatenate([*parts, np.empty((0, len(self.card.labels)))])
         return np.asarray(_ACTIVATIONS[self.card.activation](outputs.astype(np.float64)))
+
+    def _measured(self, count: int, features: Features | None) -> dict[str, Features]:
+        """Return the graph's second input, where it has one."""
+        wanted = (count, len(self.card.features))
+        if features is None:
+            features = np.full(wanted, np.nan, dtype=np.float32)
+        if features.dtype != np.float32 or features.shape != wanted:
+            raise ValueError(f"the model reads float32 features (n, {wanted[1]})")
+        return {FEATURES_INPUT: features} if self.card.features else {}
 
 
 _ACTIVATIONS: Mapping[Activation, Any] = {
@@ -112,6 +132,12 @@ class _Case:
             leads=tuple(Lead(lead) for lead in self.leads),
             sampling_frequency=self.sampling_frequency,
         )
+
+
+def shipped_models() -> tuple[Model, ...]:
+    """Return the shipped models, the 12-lead one first."""
+    folder = resources.files("analysis").joinpath("models")
+    return tuple(load_model(folder.joinpath(name).read_bytes()) for name in (SHIPPED, ANY_LEAD))
 
 
 def load_model(source: Path | str | bytes | None = None) -> Model:
@@ -198,16 +224,23 @@ def _open(content: bytes, proto: Any, card: Card) -> Model:
 
 
 def _check_ends(graph: Any, card: Card) -> None:
-    """Refuse a graph whose one input and one output are not what the card says."""
+    """Refuse a graph whose inputs and one output are not what the card says."""
+    if unknown := sorted(set(card.features) - set(names())):
+        raise ModelRejected(
+            ModelReason.INVALID_CARD, f"The card names no known feature: {unknown[0][:64]!r}."
+        )
     weights = {item.name for item in graph.initializer}
-    inputs = [item for item in graph.input if item.name not in weights]
+    inputs = {item.name: _shape(item) for item in graph.input if item.name not in weights}
     recipe = card.recipe
-    wanted_in = [None, len(recipe.leads), recipe.samples]
-    if [item.name for item in inputs] != [card.input] or _shape(inputs[0]) != wanted_in:
+    wanted: dict[str, list[int | None]] = {
+        card.input: [None, len(recipe.leads), recipe.samples],
+        **({FEATURES_INPUT: [None, len(card.features)]} if card.features else {}),
+    }
+    if inputs != wanted:
+        said = " and ".join(f"{name!r} {tuple(size[1:])}" for name, size in wanted.items())
         raise ModelRejected(
             ModelReason.WRONG_SHAPE,
-            f"The input must be {card.input!r}, float32 (batch, {wanted_in[1]}, {wanted_in[2]})"
-            " with a free batch.",
+            f"The inputs must be {said} for each ECG, float32 with a free batch.",
         )
     if [item.name for item in graph.output] != [card.output]:
         raise ModelRejected(ModelReason.WRONG_SHAPE, f"The output must be {card.output!r}.")
@@ -245,15 +278,24 @@ def _cases(metadata: Mapping[str, str]) -> list[Any]:
     return cases
 
 
+def _features(model: Model, ecg: ECG) -> Features:
+    """Return the features that the model names, ``(1, features)``."""
+    wanted = model.card.features
+    return chosen(measure_features(ecg), wanted)[None] if wanted else np.empty((1, 0), np.float32)
+
+
 def _answers(model: Model, ecg: ECG) -> Probabilities:
     """Return the probabilities of each window, once alone and once in one batch."""
     standard = standardise(ecg, model.card.recipe)
     if standard.unusable:
         raise ValueError(f"an ECG of the self-test does not fit the recipe: {standard.unusable}")
     windows = np.repeat(standard.windows, 2, axis=0)
+    known = _features(model, ecg)
     try:
-        together = model.probabilities(windows)[::2]
-        alone = np.concatenate([model.probabilities(window[None]) for window in standard.windows])
+        together = model.probabilities(windows, np.repeat(known, len(windows), axis=0))[::2]
+        alone = np.concatenate(
+            [model.probabilities(window[None], known) for window in standard.windows]
+        )
     except Exception:  # noqa: BLE001 - as in _open
         raise ModelRejected(ModelReason.WRONG_SHAPE, "The graph does not run.") from None
     if together.shape != (len(standard.windows), len(model.card.labels)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
+from scipy import fft, ndimage
 
 from analysis.beats import (
     Array,
@@ -39,17 +39,22 @@ _MAINS_BANDS, _MAINS = ((49.0, 51.0), (59.0, 61.0)), 0.03  # Hz, mV rms
 _MAINS_BESIDE, _MAINS_CLEARNESS = 3.0, 4.0  # Hz beside them; times the power there that mains have
 _LIKENESS, _SCATTER = 0.55, 0.025  # of beats to each other, mV rms about their mean: noise
 _LOUD_LIKENESS, _LOUD_SCATTER = 0.8, 0.2  # the same where the noise is loud
+_ONE_HEART = 0.65  # likeness of beats over all leads together: below it nothing beats
+_SLOWER = 0.2  # s: what is slower than a QRS complex
 _DECILE = 0.7  # of the correlations of beats to each other
 _COMPARED = 24  # beats at least, where there are as many
 _BEAT = (0.1, 0.2)  # s before and after R that are compared
 _SHORTEST, _SHORT = 1.0, 5.0  # s of signal: below the first none is read, below the other less
+_FEWEST = 2  # whole beats, to tell a heart from noise by their likeness
 _LOWEST_RATE = 100.0  # Hz
 
 _HARMLESS = frozenset({QualityReason.MAINS, QualityReason.WANDER})
+_UNREADABLE = frozenset({QualityReason.NO_QRS, QualityReason.FEW_BEATS})
 _MIRRORED = -0.5  # correlation of lead I with V6
 _ORDER = (
     QualityReason.TOO_SHORT,
     QualityReason.NO_QRS,
+    QualityReason.FEW_BEATS,
     QualityReason.ARM_REVERSAL,
     QualityReason.NOT_SIMULTANEOUS,
     QualityReason.MISSING,
@@ -87,9 +92,10 @@ def assess(ecg: ECG, *, expected: tuple[Lead, ...] = STANDARD_12) -> Quality:
     """Return the quality of an ECG for a reader who expects these leads.
 
     Every recorded and every expected lead has an entry in ``leads``; an empty one is a good
-    lead. The verdict is non-diagnostic where no QRS complex or less than a second was found or
-    half of the expected leads cannot be used, and limited where anything else of weight is
-    wrong. It never raises.
+    lead. The verdict is non-diagnostic where less than a second or fewer than two QRS complexes
+    were found, where these do not resemble each other as those of one heart do, or where half
+    of the expected leads cannot be used, and limited where anything else of weight is wrong.
+    It never raises.
     """
     return examine(ecg, expected=expected).quality
 
@@ -232,8 +238,21 @@ def _noisy(prepared: Prepared, beats: Beats, humming: Mask) -> Mask:
     scatter = (cut - cut.mean(axis=1, keepdims=True)).std(axis=(1, 2))
     like = _likeness(cut)
     noisy: Mask = (like < _LIKENESS) & (scatter > _SCATTER)
-    loud: Mask = (like < _LOUD_LIKENESS) & (scatter > _LOUD_SCATTER)
-    return noisy | loud
+    noisy |= (like < _LOUD_LIKENESS) & (scatter > _LOUD_SCATTER)
+    return noisy if _of_one_heart(cut[~noisy], prepared) else np.ones_like(noisy)
+
+
+def _of_one_heart(cut: Floats, prepared: Prepared) -> bool:
+    """Return whether the beats resemble each other over all leads together.
+
+    Noise too low for any one lead to be called noisy does not, however its peaks were aligned:
+    twelve leads agree by chance far less than one.
+    """
+    smooth = without_mains(cut, prepared.sampling_frequency)
+    sharp = smooth - ndimage.uniform_filter1d(smooth, prepared.samples(_SLOWER), mode="nearest")
+    leads, beats, samples = sharp.shape
+    together = sharp.transpose(1, 0, 2).reshape(1, beats, leads * samples)
+    return bool(_likeness(together)[0] >= _ONE_HEART)
 
 
 def _some_beats(prepared: Prepared, beats: Beats) -> Floats:
@@ -258,6 +277,7 @@ def _record_faults(
     found = {
         QualityReason.TOO_SHORT: ecg.duration * longest < _SHORT,
         QualityReason.NO_QRS: beats is not None and not beats.r_peaks.size,
+        QualityReason.FEW_BEATS: _few(prepared, beats),
         QualityReason.NOT_SIMULTANEOUS: recorded.any(axis=1).sum() > 1 and together < 0.5 * longest,
         QualityReason.ARM_REVERSAL: bool(
             prepared and beats and _arms_reversed(prepared, beats, usable)
@@ -265,6 +285,16 @@ def _record_faults(
         QualityReason.LOW_RATE: ecg.sampling_frequency < _LOWEST_RATE,
     }
     return [reason for reason, present in found.items() if present]
+
+
+def _few(prepared: Prepared | None, beats: Beats | None) -> bool:
+    """Return whether there are too few whole beats to tell a heart from noise."""
+    if not prepared or not beats or not beats.r_peaks.size:
+        return False
+    before, after = (prepared.samples(part) for part in _BEAT)
+    last = prepared.clean.shape[1] - after
+    whole = (beats.r_peaks >= before) & (beats.r_peaks <= last)
+    return bool(whole.sum() < _FEWEST)
 
 
 def _arms_reversed(prepared: Prepared, beats: Beats, usable: tuple[Lead, ...]) -> bool:
@@ -300,7 +330,7 @@ def _judged(
     of_leads = {reason for lead in expected for reason in faults[lead]}
     reasons = tuple(reason for reason in _ORDER if reason in of_leads or reason in record)
     lost = sum(not set(faults[lead]) <= _HARMLESS for lead in expected)
-    if not looked or QualityReason.NO_QRS in record or 2 * lost >= len(expected):
+    if not looked or _UNREADABLE & set(record) or 2 * lost >= len(expected):
         verdict = Verdict.NON_DIAGNOSTIC
     else:
         verdict = Verdict.FULL if set(reasons) <= _HARMLESS else Verdict.LIMITED

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -237,6 +237,7 @@ class QualityReason(StrEnum):
     TOO_SHORT = "too-short"
     NOT_SIMULTANEOUS = "not-simultaneous"
     NO_QRS = "no-qrs"
+    FEW_BEATS = "too-few-beats"
     LOW_RATE = "low-sampling-frequency"
     ARM_REVERSAL = "suspected-arm-lead-reversal"
 
@@ -313,6 +314,98 @@ class Statement:
     """Those that carried it; empty where all leads together did."""
 
 
+_SHARE, _LEAST = 0.5, 0.1
+"""A part carries a finding with this share of the greatest weight, and this weight at least."""
+_MANY: Final = 6
+"""Leads; where more carry a finding, all together do."""
+_Part = TypeVar("_Part")
+
+RR_INTERVALS: Final = "RR intervals"
+
+
+SEGMENTS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "P": ("p_onset", "p_offset"),
+        "PR": ("p_offset", "qrs_onset"),
+        "QRS": ("qrs_onset", "qrs_offset"),
+        "ST": ("qrs_offset", "t_onset"),
+        "T": ("t_onset", "t_offset"),
+    }
+)
+"""The parts of a beat, and the fiducials at which each begins and ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One part of the beat, over all beats of a window, and its weight for a finding."""
+
+    name: str
+    """One of :data:`SEGMENTS`, TP for what lies between two beats, TQ where there is no P."""
+    start: float
+    """ms after the R peak, the median of the beats."""
+    end: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What a finding of a model rests on, as :func:`analysis.explain.explain` tells it.
+
+    A weight is the log-odds that the finding loses without the part: 0.7 halves the odds of a
+    rare finding, a negative one spoke against it.
+
+    Parameters
+    ----------
+    key, model
+        Whose finding.
+    baseline
+        Its probability with nothing removed, in the window that was looked at.
+    leads
+        Weight of each lead that was recorded.
+    segments
+        In the order of the beat; empty where the finding is one of single beats.
+    beats
+        Row of the fiducial arrays and weight, of a finding of single beats.
+    rhythm
+        Weight of the irregularity of the RR intervals, for a finding of rhythm.
+    method
+        How the weights were found, in a few words.
+    """
+
+    key: str
+    model: str
+    baseline: float
+    leads: Mapping[Lead, float]
+    segments: tuple[Segment, ...] = ()
+    beats: tuple[tuple[int, float], ...] = ()
+    rhythm: float | None = None
+    method: str
+
+    @property
+    def carrying_leads(self) -> tuple[Lead, ...]:
+        """The leads that carried it; empty where none stands out of the others."""
+        found = _carrying((lead, self.leads[lead]) for lead in Lead if lead in self.leads)
+        return found if len(found) <= _MANY else ()
+
+    @property
+    def carrying_parts(self) -> tuple[str, ...]:
+        """The names of the segments that carried it, and :data:`RR_INTERVALS` if they did."""
+        named = [(segment.name, segment.weight) for segment in self.segments]
+        rhythm = [] if self.rhythm is None else [(RR_INTERVALS, self.rhythm)]
+        return _carrying([*named, *rhythm])
+
+    @property
+    def carrying_beats(self) -> tuple[int, ...]:
+        """The rows of the beats that carried it."""
+        return _carrying(self.beats)
+
+
+def _carrying(weights: Iterable[tuple[_Part, float]]) -> tuple[_Part, ...]:
+    known = tuple(weights)
+    least = max(_LEAST, _SHARE * max((weight for _, weight in known), default=0.0))
+    return tuple(part for part, weight in known if weight >= least)
+
+
 class Overall(StrEnum):
     """The overall finding (CID 3677), or none."""
 
@@ -339,6 +432,8 @@ class Result:
     overall: Overall
     not_assessed: tuple[str, ...] = ()
     """Sentences: what was not assessed, and why."""
+    explanations: tuple[Explanation, ...] = ()
+    """Of the findings of models that are present."""
 
     def to_json(self) -> str:
         """Return the durable form, without the recording; :meth:`from_json` undoes it."""
@@ -360,6 +455,10 @@ class Result:
             "models": [_plain(item) for item in self.models],
             "overall": self.overall,
             "not_assessed": list(self.not_assessed),
+            "explanations": [
+                _plain(item) | {"segments": [_plain(segment) for segment in item.segments]}
+                for item in self.explanations
+            ],
         }
         return json.dumps(document, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
@@ -385,6 +484,7 @@ class Result:
             models=tuple(ModelIdentity(**item) for item in document["models"]),
             overall=Overall(document["overall"]),
             not_assessed=tuple(document["not_assessed"]),
+            explanations=tuple(map(_explanation, document.get("explanations", ()))),
         )
 
 
@@ -411,6 +511,17 @@ def _finding(item: dict[str, Any]) -> Finding:
             "origin": Origin(item["origin"]),
             "evidence": tuple(item["evidence"]),
             "leads": _leads(item.get("leads", ())),
+        }
+    )
+
+
+def _explanation(item: dict[str, Any]) -> Explanation:
+    return Explanation(
+        **item
+        | {
+            "leads": {Lead(lead): weight for lead, weight in item["leads"].items()},
+            "segments": tuple(Segment(**segment) for segment in item["segments"]),
+            "beats": tuple((row, weight) for row, weight in item["beats"]),
         }
     )
 

@@ -111,6 +111,11 @@ def standardise(ecg: ECG, recipe: Recipe) -> Standardised:
     )
 
 
+def can_read(ecg: ECG, recipe: Recipe) -> bool:
+    """Return whether the ECG has what the recipe asks for."""
+    return _why_unusable(ecg, recipe, _choose_leads(ecg, recipe)[1]) is None
+
+
 def _choose_leads(ecg: ECG, recipe: Recipe) -> tuple[_Float, tuple[Lead, ...], list[str]]:
     """Return the recipe's rows (NaN where missing), which are missing, and the first steps."""
     enough = recipe.minimum_seconds * ecg.sampling_frequency

@@ -1,6 +1,6 @@
-"""From logits to probabilities that mean what they say, and from those to decisions.
+"""From logits to probabilities that mean what they say.
 
-Both are fitted on the calibration set, which neither taught nor judges. A calibration never
+A calibration is fitted on the calibration set, which neither taught nor judges. It never
 changes the order of two records by one finding, and goes into the ONNX graph behind the head, so
 that the node serves exactly what was judged. Its tensors are called ``calibration.*``; fine-tuning
 from a package drops them by that name.
@@ -30,17 +30,22 @@ from training.convert import Imported
 from training.intervals import Array
 from training.plan import Calibration as Way
 from training.plan import Task
+from training.thresholds import FEW, choose_thresholds, thresholds
 
-FEW: Final = 5
-"""Records with or without a finding, below which it is not calibrated and gets no threshold."""
-UNDECIDED: Final = 0.5
-"""Threshold of a finding for which none can be chosen."""
+__all__ = [
+    "FEW",
+    "Calibrated",
+    "Calibration",
+    "Curve",
+    "calibrate",
+    "choose_thresholds",
+    "thresholds",
+    "without_calibration",
+]
 
 _PREFIX: Final = "calibration"
 _SCALES: Final = (-4.0, 4.0)
 """Logarithm of the least and the greatest scale that is fitted."""
-_NEVER: Final = 1e-6
-"""Least distance of a threshold from 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,22 +367,43 @@ def _stepped(
 ) -> Curve | None:
     """Return isotonic regression, its steps joined at their centres; None for a single step."""
     fitted = IsotonicRegression().fit_transform(given, positive)
-    steps, step = np.unique(fitted, return_inverse=True)
-    centres = np.bincount(step, weights=given) / np.bincount(step)
-    low, high = _held_off(positive)
-    levels = link(np.clip(steps, low, high))
-    # several steps may be held off 0 or 1 alike, and none may be too narrow for the graph
-    keep = np.diff(levels, prepend=-np.inf) > 0
-    keep[1:] &= np.diff(centres.astype(np.float32)) > 0
-    knots, values = centres[keep], levels[keep]
-    if len(knots) < 2:  # noqa: PLR2004 - a line needs two
-        return None
-    slopes = np.diff(values) / np.diff(knots)
-    return Curve(
-        tuple(knots.tolist()),
-        tuple(values.tolist()),
-        before=min(1.0, float(slopes[0])),
-        after=min(1.0, float(slopes[-1])),
+    _, step, counts = np.unique(fitted, return_inverse=True, return_counts=True)
+    centres = np.bincount(step, weights=given) / counts
+    shares = np.bincount(step, weights=positive) / counts
+    bounds = _held_off(positive)
+    steepest = _STEEPEST / max(float(given.std()), _TINY)
+    while len(counts) > 1:
+        levels = link(np.clip(shares, *bounds))
+        slopes = np.diff(levels) / np.maximum(np.diff(centres), _TINY)
+        worst = int(np.argmax(np.where(slopes > 0, slopes, np.inf)))
+        if 0 < slopes[worst] <= steepest:
+            return Curve(
+                tuple(centres.tolist()),
+                tuple(levels.tolist()),
+                before=min(1.0, float(slopes[0])),
+                after=min(1.0, float(slopes[-1])),
+            )
+        centres, shares, counts = _merged(worst, centres, shares, counts)
+    return None
+
+
+_STEEPEST: Final = 10.0
+"""Calibrated logits within a standard deviation of the logits: what is steeper would enlarge the
+differences between two runtimes."""
+_TINY: Final = 1e-12
+
+
+def _merged(
+    at: int, centres: Array, shares: Array, counts: npt.NDArray[np.intp]
+) -> tuple[Array, Array, npt.NDArray[np.intp]]:
+    """Return the steps, one and the next of them as one."""
+    pair = slice(at, at + 2)
+    whole = counts[pair].sum()
+    joined = [counts[pair] @ part[pair] / whole for part in (centres, shares)]
+    return (
+        np.concatenate([centres[:at], joined[:1], centres[at + 2 :]]),
+        np.concatenate([shares[:at], joined[1:], shares[at + 2 :]]),
+        np.concatenate([counts[:at], [whole], counts[at + 2 :]]),
     )
 
 
@@ -408,99 +434,3 @@ def _one_temperature(given: Array, wanted: Array) -> tuple[tuple[Curve, ...], tu
     found = minimize(loss, np.zeros(outputs + 1), jac=True, method="L-BFGS-B", bounds=bounds)
     scale = float(np.exp(found.x[0]))
     return tuple(line(scale, float(offset)) for offset in found.x[1:]), ()
-
-
-# Thresholds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Threshold:
-    """The probability from which a finding counts as present, and what it does."""
-
-    key: str
-    value: float
-    sensitivity: float | None = None
-    specificity: float | None = None
-    """On the records it was chosen on."""
-    reason: str | None = None
-    """Why it is 0.5 for want of anything better."""
-
-
-def thresholds(
-    probabilities: npt.ArrayLike, targets: npt.ArrayLike, keys: Sequence[str], purpose: str
-) -> tuple[float, ...]:
-    """Return the threshold of each finding; see :func:`choose_thresholds`."""
-    chosen = choose_thresholds(probabilities, targets, keys, purpose)
-    return tuple(item.value for item in chosen)
-
-
-def choose_thresholds(
-    probabilities: npt.ArrayLike, targets: npt.ArrayLike, keys: Sequence[str], purpose: str
-) -> tuple[Threshold, ...]:
-    """Return thresholds that serve a purpose best, halfway between two probabilities seen.
-
-    Parameters
-    ----------
-    probabilities, targets
-        ``(records, keys)``, calibrated, of the calibration set; NaN where unknown.
-    purpose
-        ``"specificity 0.95"`` (as sensitive as that allows), ``"sensitivity 0.90"`` (as
-        specific as that allows) or ``"f-max"``.
-
-    Raises
-    ------
-    ValueError
-        If the purpose is none of these.
-    """
-    choose = _purpose(purpose)
-    columns = zip(
-        keys,
-        np.asarray(probabilities, np.float64).T,
-        np.asarray(targets, np.float64).T,
-        strict=True,
-    )
-    return tuple(_threshold(key, given, wanted, choose) for key, given, wanted in columns)
-
-
-_Choose = Callable[[Array, Array, Array], "np.intp | int"]
-"""From sensitivity, specificity and F1 of each candidate, rising, to the place of the best."""
-
-
-def _purpose(purpose: str) -> _Choose:
-    words = re.fullmatch(r"(specificity|sensitivity) (0?\.\d+)|f-max", purpose.strip().lower())
-    if words is None:
-        raise ValueError(
-            f"{purpose!r} is no purpose of a threshold: it is"
-            " 'specificity 0.95', 'sensitivity 0.90' (or another number below 1) or 'f-max'"
-        )
-    aim = float(words[2] or 0)
-    if words[1] == "specificity":
-        return lambda _, specificity, __: np.argmax(specificity >= aim)
-    if words[1] == "sensitivity":
-        return lambda sensitivity, _, __: np.flatnonzero(sensitivity >= aim)[-1]
-    return lambda _, __, f1: np.argmax(f1)
-
-
-def _threshold(key: str, given: Array, wanted: Array, choose: _Choose) -> Threshold:
-    known = np.isfinite(given) & np.isfinite(wanted)
-    scores, positive = given[known], wanted[known] > 0
-    with_it, without = np.sort(scores[positive]), np.sort(scores[~positive])
-    if min(len(with_it), len(without)) < FEW:
-        reason = (
-            f"{key} has no threshold of its own: {len(with_it)} records with it and"
-            f" {len(without)} without; {FEW} of each are needed."
-        )
-        return Threshold(key=key, value=UNDECIDED, reason=reason)
-    seen = np.unique(np.concatenate([scores, [0.0, 1.0]]))
-    candidates = np.concatenate([[0.0], (seen[1:] + seen[:-1]) / 2, [1.0]])
-    missed = np.searchsorted(with_it, candidates)
-    alarms = len(without) - np.searchsorted(without, candidates)
-    found = len(with_it) - missed
-    sensitivity, specificity = found / len(with_it), 1 - alarms / len(without)
-    best = choose(sensitivity, specificity, 2 * found / (2 * found + alarms + missed))
-    return Threshold(
-        key=key,
-        value=float(np.clip(candidates[best], _NEVER, 1 - _NEVER)),
-        sensitivity=float(sensitivity[best]),
-        specificity=float(specificity[best]),
-    )

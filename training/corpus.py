@@ -291,6 +291,17 @@ class Corpus:
         rows = self._query("SELECT * FROM label ORDER BY record, key")
         return LabelTable(tuple(_label(row) for row in rows))
 
+    @property
+    def labelled(self) -> int:
+        """How many recordings somebody has labelled: a vendor's program is nobody."""
+        query = "SELECT count(DISTINCT record) FROM label WHERE origin != ?"
+        return int(self._query(query, (Origin.VENDOR,))[0][0])
+
+    def labels_of(self, record: str) -> tuple[Label, ...]:
+        """Return the labels of one recording, the oldest first."""
+        query = "SELECT * FROM label WHERE record = ? ORDER BY time, key"
+        return tuple(_label(row) for row in self._query(query, (record,)))
+
     def add_labels(self, labels: Iterable[Label]) -> int:
         """Return how many labels were new; those that are there already stay as they are."""
         with self._connected() as connection:
@@ -336,6 +347,11 @@ class Corpus:
                 "INSERT OR IGNORE INTO learned VALUES (?, ?)",
                 [(model, record) for record in records],
             )
+
+    def taught(self, model: str) -> frozenset[str]:
+        """Return the recordings that are there from which the model with this digest learned."""
+        rows = self._query("SELECT record FROM learned WHERE model = ?", (model,))
+        return frozenset(row[0] for row in rows)
 
     @property
     def learners(self) -> tuple[Learner, ...]:

@@ -12,21 +12,32 @@ from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from analysis.codes import VOCABULARY
 from training import measures
 from training.corpus import Record
+from training.evaluation import (
+    DEVIATES,
+    MEASURES,
+    RANKED,
+    Bin,
+    Difference,
+    Evaluation,
+    Figures,
+    OfKey,
+    OperatingPoint,
+    Point,
+    Subgroup,
+    name_of,
+)
 from training.intervals import RESAMPLES, Array, Interval, bootstrap, interval
 from training.measures import Mask
 from training.plan import Task
 
+__all__ = ["Difference", "Evaluation", "age_band", "compare", "evaluate", "groups_of"]
+
 LEAST: Final = 3
 """Patients with a finding and without it, below which nothing is said of it."""
-RANKED: Final = "AUROC"
-DEVIATES: Final = "MAE"
-"""The figure that leads, of findings and of numbers."""
 
 _BOTH: Final = frozenset({"AUROC", "AUPRC"})
 _PRESENT: Final = frozenset({"F1", "sensitivity", "PPV"})
@@ -39,143 +50,6 @@ _POINTS: Final = 200
 _PAIRS: Final = 400
 """Of a regression, shown at most."""
 
-Point = tuple[float, float]
-Figures = Mapping[str, Interval]
-"""By measure: AUROC, AUPRC, F1, sensitivity, specificity, PPV, Brier, ECE; or MAE, RMSE, bias, r.
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bin:
-    """Records whose probability is alike."""
-
-    records: int
-    expected: float
-    """Mean probability."""
-    observed: Interval
-    """Share that has the finding."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatingPoint:
-    """What a threshold would do; it was chosen on these same records and flatters."""
-
-    name: str
-    threshold: float
-    sensitivity: float
-    specificity: float
-    f1: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OfKey:
-    """How one finding is told, or one number."""
-
-    key: str
-    records: int
-    """With a known truth and an answer."""
-    positives: int = 0
-    patients: int = 0
-    positive_patients: int = 0
-    unknown: int = 0
-    """Records without a known truth."""
-    unanswered: int = 0
-    """Records of known truth without an answer."""
-    threshold: float | None = None
-    figures: Figures
-    confusion: tuple[int, int, int, int] | None = None
-    """True and false positives, false and true negatives at the threshold."""
-    chance_ece: float | None = None
-    """Calibration error that so many records show on average if every probability is right."""
-    roc: tuple[Point, ...] = ()
-    """1 - specificity, and sensitivity."""
-    precision_recall: tuple[Point, ...] = ()
-    """Sensitivity, and positive predictive value."""
-    operating_points: tuple[OperatingPoint, ...] = ()
-    reliability: tuple[Bin, ...] = ()
-    pairs: tuple[Point, ...] = ()
-    """Of a regression: truth and answer of some records."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subgroup:
-    """How answers are in a part of the records."""
-
-    by: str
-    """For example ``"sex"``."""
-    name: str
-    records: int
-    patients: int
-    macro: Figures
-    everyone: float | None
-    """The leading figure over the same findings, of all records: what the part is held against."""
-    keys: Mapping[str, Figures]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """What :func:`evaluate` found."""
-
-    task: Task
-    records: int
-    patients: int
-    resamples: int
-    seed: int
-    keys: tuple[OfKey, ...]
-    averages: Mapping[str, Figures]
-    """``macro`` (every finding counts the same), ``weighted`` (by its records), ``micro``."""
-    confusion: tuple[tuple[int, ...], ...] | None = None
-    """Of classes: rows are the truth, columns the likeliest class."""
-    subgroups: tuple[Subgroup, ...] = ()
-    notes: tuple[str, ...] = ()
-    """A sentence for each thing that was left out."""
-
-    @property
-    def leading(self) -> str:
-        """The measure that models are compared by."""
-        return DEVIATES if self.task is Task.REGRESSION else RANKED
-
-    def figure(self, measure: str, key: str | None = None) -> Interval:
-        """Return a figure of one finding, by default the mean over all."""
-        chosen = [item.figures for item in self.keys if item.key == key]
-        figures = chosen[0] if chosen else self.averages["macro"]
-        return figures.get(measure, Interval(reason=f"{measure} is not of this task."))
-
-    def to_json(self) -> str:
-        """Return the stored form."""
-        return _EVALUATION.dump_json(self, indent=1).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Evaluation":
-        """Return the evaluation of a stored form. Raises ValueError on anything else."""
-        return _EVALUATION.validate_json(text)
-
-
-_EVALUATION: Final = TypeAdapter(Evaluation)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """How far the first of two models is ahead on the same records; above 0 it is better."""
-
-    measure: str
-    macro: Interval
-    keys: Mapping[str, Interval]
-    records: int
-    patients: int
-
-    def to_json(self) -> str:
-        """Return the stored form."""
-        return _DIFFERENCE.dump_json(self, indent=1).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Difference":
-        """Return the difference of a stored form. Raises ValueError on anything else."""
-        return _DIFFERENCE.validate_json(text)
-
-
-_DIFFERENCE: Final = TypeAdapter(Difference)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Answers:
@@ -186,7 +60,8 @@ class _Answers:
     given: Array
     truth: Array
     calls: Mask
-    patients: npt.NDArray[np.str_]
+    patients: npt.NDArray[np.intp]
+    """A number for each."""
 
     def of(self, rows: Mask) -> Self:
         return replace(
@@ -207,9 +82,9 @@ class _Answers:
         positive = self.truth[rows, at] > 0
         people = self.patients[rows]
         return _Counts(
-            patients=len(set(people)),
-            present=len(set(people[positive])),
-            absent=len(set(people[~positive])),
+            patients=_different(people),
+            present=_different(people[positive]),
+            absent=_different(people[~positive]),
         )
 
 
@@ -220,6 +95,10 @@ class _Counts:
     patients: int
     present: int
     absent: int
+
+
+def _different(people: npt.NDArray[np.intp]) -> int:
+    return len(np.unique(people))
 
 
 def evaluate(
@@ -270,7 +149,7 @@ def evaluate(
     whole = Evaluation(
         task=task,
         records=len(answers.given),
-        patients=len(set(answers.patients)),
+        patients=_different(answers.patients),
         resamples=resamples,
         seed=seed,
         keys=per_key,
@@ -320,7 +199,7 @@ def compare(
         )
         return {at: sign * (ours - theirs) for at, (ours, theirs) in enumerate(pairs)}
 
-    found = bootstrap(apart, patients, resamples=resamples, seed=seed)
+    found = bootstrap(apart, first.patients, resamples=resamples, seed=seed)
     judged = {at: _reason(first, at, measure) for at in range(len(keys))}
     sound = [found[at] for at, reason in judged.items() if reason is None]
     return Difference(
@@ -331,13 +210,8 @@ def compare(
             for at, key in enumerate(keys)
         },
         records=int(both.any(axis=1).sum()),
-        patients=len(set(first.patients[both.any(axis=1)])),
+        patients=_different(first.patients[both.any(axis=1)]),
     )
-
-
-def name_of(key: str) -> str:
-    """Return what a finding is called in front of people."""
-    return VOCABULARY[key].name if key in VOCABULARY else key
 
 
 def groups_of(records: Iterable[Record]) -> Mapping[str, tuple[str, ...]]:
@@ -393,13 +267,13 @@ def _answers(
         given=given,
         truth=truth,
         calls=_called(given, thresholds, task),
-        patients=np.asarray(patients, dtype=str),
+        patients=np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1],
     )
 
 
 def _called(given: Array, thresholds: Sequence[float] | None, task: Task) -> Mask:
     if task is Task.MULTI_CLASS and thresholds is None:
-        return np.asarray(given == given.max(axis=1, keepdims=True))
+        return np.asarray(given.argmax(axis=1)[:, None] == np.arange(given.shape[1]))
     return np.asarray(given >= (0.5 if thresholds is None else np.asarray(thresholds)))
 
 
@@ -415,7 +289,7 @@ _Drawn = Mapping[_Name, Array]
 def _figures(answers: _Answers, *, resamples: int, seed: int) -> _Drawn:
     """Return all figures of the sample and of its resamples."""
     statistic = partial(_statistic, answers)
-    return bootstrap(statistic, answers.patients.tolist(), resamples=resamples, seed=seed)
+    return bootstrap(statistic, answers.patients, resamples=resamples, seed=seed)
 
 
 def _statistic(answers: _Answers, weights: Array) -> dict[_Name, Array]:
@@ -470,13 +344,7 @@ def _leading(answers: _Answers, at: int, weights: Array) -> Array:
     return measures.ranking(given, truth > 0, drawn)[0]
 
 
-_FINDINGS: Final = ("AUROC", "AUPRC", "F1", "sensitivity", "specificity", "PPV", "Brier", "ECE")
-_NUMBERS: Final = ("MAE", "RMSE", "bias", "r")
 _NOTHING: Final = "There are too few patients to judge anything."
-
-
-def _measures(task: Task) -> tuple[str, ...]:
-    return _NUMBERS if task is Task.REGRESSION else _FINDINGS
 
 
 def _reason(answers: _Answers, at: int, measure: str) -> str | None:
@@ -495,7 +363,7 @@ def _reason(answers: _Answers, at: int, measure: str) -> str | None:
 
 def _judged(answers: _Answers, at: int, found: _Drawn) -> dict[str, Interval]:
     """Return the figures of one key."""
-    reasons = {measure: _reason(answers, at, measure) for measure in _measures(answers.task)}
+    reasons = {measure: _reason(answers, at, measure) for measure in MEASURES[answers.task]}
     return {
         measure: Interval(reason=reason) if reason else _interval(found[at, measure], measure)
         for measure, reason in reasons.items()
@@ -510,10 +378,11 @@ def _averages(answers: _Answers, found: _Drawn) -> dict[str, Figures]:
     """Return the means over the keys that can be judged."""
     if answers.task is Task.REGRESSION:
         return {"macro": _over_keys(answers, found, weighted=False)}
-    people = [
-        set(answers.patients[(answers.known & value).any(axis=1)]) for value in _both(answers)
-    ]
-    enough = min(map(len, people)) >= LEAST
+    positive = answers.truth > 0
+    enough = all(
+        _different(answers.patients[(answers.known & kind).any(axis=1)]) >= LEAST
+        for kind in (positive, ~positive)
+    )
     return {
         "macro": _over_keys(answers, found, weighted=False),
         "weighted": _over_keys(answers, found, weighted=True),
@@ -521,20 +390,15 @@ def _averages(answers: _Answers, found: _Drawn) -> dict[str, Figures]:
             measure: _interval(found[_POOLED, measure], measure)
             if enough
             else Interval(reason=_NOTHING)
-            for measure in _FINDINGS
+            for measure in MEASURES[answers.task]
         },
     }
-
-
-def _both(answers: _Answers) -> tuple[Mask, Mask]:
-    positive = answers.truth > 0
-    return positive, ~positive
 
 
 def _over_keys(answers: _Answers, found: _Drawn, *, weighted: bool) -> Figures:
     return {
         measure: _over(answers, found, measure, weighted=weighted)
-        for measure in _measures(answers.task)
+        for measure in MEASURES[answers.task]
     }
 
 
@@ -611,8 +475,14 @@ def _bins(given: Array, at: int, found: _Drawn) -> Iterable[Bin]:
             yield Bin(
                 records=int(records),
                 expected=float(given @ inside[:, number] / records),
-                observed=interval(found[at, f"bin {number}"]),
+                observed=_share(found[at, f"bin {number}"], int(records)),
             )
+
+
+def _share(figures: Array, records: int) -> Interval:
+    if records < LEAST:
+        return Interval(value=float(figures[0]), reason=f"Recordings: {records}, too few.")
+    return interval(figures)
 
 
 def _operating_points(
@@ -692,7 +562,7 @@ def _subgroup(
         by=by,
         name=name,
         records=len(answers.given),
-        patients=len(set(answers.patients)),
+        patients=_different(answers.patients),
         macro=_averages(answers, found)["macro"],
         everyone=sum(everyone) / len(everyone) if everyone else None,
         keys=keys,
@@ -706,6 +576,6 @@ def _notes(keys: Sequence[OfKey], macro: Figures) -> Iterable[str]:
         for reason in sorted(filter(None, reasons)):
             yield f"{name_of(item.key)}: {reason}"
         if item.unanswered:
-            yield f"{name_of(item.key)}: {item.unanswered} records got no answer and are left out."
+            yield f"{name_of(item.key)}: records without an answer, left out: {item.unanswered}."
     if keys and all(figure.value is None for figure in macro.values()):
         yield _NOTHING

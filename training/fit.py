@@ -44,6 +44,10 @@ from training.shim import prepare_torchvision
 prepare_torchvision()
 
 import lightning.pytorch as pl  # noqa: E402 - the shim comes first
+from lightning.pytorch.plugins.environments import (  # noqa: E402 - the same
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 __all__ = [
     "BEST",
@@ -133,6 +137,7 @@ def fit(
     NothingLearned
         If it is asked to stop before the first epoch is complete.
     """
+    options = trainer_options(plan, launched=_launched())
     folder.mkdir(parents=True, exist_ok=True)
     train, validation = (_settled(part, plan) for part in (train, validation))
     _check(plan, train, validation)
@@ -147,7 +152,7 @@ def fit(
     journal = Journal(folder, plan, report=report, stopping=stopping)
     journal.unit = scale.spread if plan.watched is Metric.MAE else 1.0
     with torch.random.fork_rng(devices=[]):
-        _learn(pupil, plan, train, validation, journal)
+        _learn(pupil, plan, train, validation, journal, options)
     restore(pupil, folder / BEST)
     if isinstance(pupil, _Head):
         pupil.settle()
@@ -175,14 +180,34 @@ def predict(net: nn.Module, waveforms: Rows) -> Array:
     return np.asarray(torch.cat(parts).numpy())
 
 
-def trainer_options(plan: Plan) -> Mapping[str, Any]:
-    """Return what the plan asks of Lightning: arithmetic, devices and machines."""
-    several = plan.devices not in {1, "auto"} or plan.machines > 1
+def trainer_options(plan: Plan, *, launched: bool) -> Mapping[str, Any]:
+    """Return what the plan asks of Lightning: arithmetic, devices and machines.
+
+    Parameters
+    ----------
+    launched
+        Whether torchrun or Slurm started this process as one of several; "auto" is one device
+        otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the plan asks for several processes and nobody started them. Lightning would start
+        this process's own command again, whatever that does.
+    """
+    devices = 1 if plan.devices == "auto" and not launched else plan.devices
+    several = devices != 1 or plan.machines > 1
+    if several and not launched:
+        raise ValueError(
+            f"The plan asks for {plan.devices} devices of {plan.machines} machines: start as many"
+            " processes by torchrun or Slurm."
+        )
+    alike = "ddp_find_unused_parameters_true" if plan.mode is Mode.ALL else "ddp"
     return {
         "precision": plan.precision.value,
-        "devices": plan.devices,
+        "devices": devices,
         "num_nodes": plan.machines,
-        "strategy": "ddp_find_unused_parameters_true" if several else "auto",
+        "strategy": alike if several else "auto",
     }
 
 
@@ -306,7 +331,12 @@ class _Head(nn.Module):
 
 
 def _learn(
-    net: nn.Module, plan: Plan, train: Examples, validation: Examples, journal: Journal
+    net: nn.Module,
+    plan: Plan,
+    train: Examples,
+    validation: Examples,
+    journal: Journal,
+    options: Mapping[str, Any],
 ) -> None:
     """Let the net learn until the journal knows why it ended, or until someone asks to stop."""
     checkpoint = journal.resume()
@@ -315,12 +345,19 @@ def _learn(
     if checkpoint is None:
         journal.rate = _rate(net, plan, train)
     learner = Learner(net.train(), plan, train, validation, journal.rate)
+    trainer = _trainer(plan, journal, options)
     try:
         with _quiet():
-            _trainer(plan, journal).fit(learner, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
     except Halt:
         if not journal.epochs:
             raise NothingLearned("It was stopped before its first epoch was complete.") from None
+    if not trainer.is_global_zero:
+        raise SystemExit  # this process only helped
+
+
+def _launched() -> bool:
+    return TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
 
 
 def _rate(net: nn.Module, plan: Plan, train: Examples) -> float:
@@ -333,9 +370,9 @@ def _rate(net: nn.Module, plan: Plan, train: Examples) -> float:
     return find_learning_rate(net, plan, loss, batches)
 
 
-def _trainer(plan: Plan, journal: Journal) -> pl.Trainer:
+def _trainer(plan: Plan, journal: Journal, options: Mapping[str, Any]) -> pl.Trainer:
     return pl.Trainer(
-        **trainer_options(plan),
+        **options,
         max_epochs=plan.epochs,
         callbacks=[journal],
         default_root_dir=journal.folder,

@@ -6,7 +6,7 @@ interval). A resample is a row of weights that says how often each recording was
 statistic takes many such rows at once.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -20,7 +20,7 @@ Statistic = Callable[[Array], Mapping[Name, Array]]
 
 RESAMPLES: Final = 1000
 _PERCENT: Final = (2.5, 97.5)
-_CELLS: Final = 2**21
+_CELLS: Final = 2**18
 """Weights that are held at once."""
 
 
@@ -46,7 +46,7 @@ def rounded(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def weights(patients: Sequence[str], resamples: int, seed: int) -> Iterator[Array]:
+def weights(patients: npt.ArrayLike, resamples: int, seed: int) -> Iterator[Array]:
     """Yield rows of weights, ``(rows, recordings)``: first one of ones, then the resamples.
 
     Parameters
@@ -54,7 +54,7 @@ def weights(patients: Sequence[str], resamples: int, seed: int) -> Iterator[Arra
     patients
         Of each recording.
     """
-    names, person = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    names, person = np.unique(np.asarray(patients), return_inverse=True)
     yield np.ones((1, len(person)))
     random = np.random.default_rng(seed)
     rows = max(1, _CELLS // max(1, len(person)))
@@ -71,7 +71,7 @@ def _drawn(random: np.random.Generator, people: int, rows: int) -> Array:
 
 
 def bootstrap(
-    statistic: Statistic[Name], patients: Sequence[str], *, resamples: int = RESAMPLES, seed: int
+    statistic: Statistic[Name], patients: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int
 ) -> Mapping[Name, Array]:
     """Return each figure of the sample itself and of its resamples, ``(1 + resamples,)``."""
     parts = [statistic(rows) for rows in weights(patients, resamples, seed)]

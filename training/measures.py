@@ -26,22 +26,24 @@ def ranking(scores: Array, positive: Mask, weights: Array) -> tuple[Array, Array
     scores, positive
         ``(records,)``.
     """
-    if not len(scores):
-        undefined = np.full(len(weights), np.nan)
-        return undefined, undefined
-    order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
-    drawn = weights[:, order]
-    hits = np.add.reduceat(drawn * positive[order], starts, axis=1)
-    alarms = np.add.reduceat(drawn, starts, axis=1) - hits
-    found, false = np.cumsum(hits, axis=1), np.cumsum(alarms, axis=1)
-    positives, negatives = found[:, -1], false[:, -1]
-    area = (alarms * (found - hits / 2)).sum(axis=1)
-    precision = found / np.maximum(found + false, 1e-300)
-    return (
-        ratio(area, positives * negatives),
-        ratio((hits * precision).sum(axis=1), positives),
-    )
+    present, absent = np.flatnonzero(positive), np.flatnonzero(~positive)
+    present = present[np.argsort(-scores[present], kind="stable")]
+    absent = absent[np.argsort(-scores[absent], kind="stable")]
+    falling, below = -scores[present], -scores[absent]
+    drawn = np.take(weights, present, axis=1)
+    alarms = np.zeros((len(weights), len(absent) + 1))
+    np.cumsum(np.take(weights, absent, axis=1), axis=1, out=alarms[:, 1:])
+    higher = np.take(alarms, np.searchsorted(below, falling), axis=1)
+    level = np.take(alarms, np.searchsorted(below, falling, "right"), axis=1)
+    last = np.searchsorted(falling, falling, "right") - 1  # of those with the same score
+    found = np.take(np.cumsum(drawn, axis=1), last, axis=1)
+    positives, negatives = drawn.sum(axis=1), alarms[:, -1]
+    beaten = (drawn * (negatives[:, None] - (higher + level) / 2)).sum(axis=1)
+    precision = (drawn * found / np.maximum(found + level, _TINY)).sum(axis=1)
+    return ratio(beaten, positives * negatives), ratio(precision, positives)
+
+
+_TINY: Final = 1e-300
 
 
 def confusion(calls: Mask, positive: Mask, weights: Array) -> Array:

@@ -14,7 +14,7 @@ from analysis.criteria.case import ADULT, Case, Criterion, Unassessed
 from analysis.ecg import Patient
 from analysis.result import Finding, Origin, Quality, QualityReason, Verdict
 
-__all__ = ["ADULT", "CRITERIA", "Case", "assess", "not_assessable"]
+__all__ = ["ADULT", "CRITERIA", "Case", "abstention", "assess", "not_assessable"]
 
 CRITERIA: Sequence[tuple[str, Criterion]] = (
     *rhythm.CRITERIA,
@@ -52,9 +52,17 @@ def _finding(key: str, criterion: Criterion, case: Case) -> Finding:
 
 
 def _gate(key: str, case: Case) -> None:
-    reason = not_assessable(key, case.quality, case.patient, paced=case.rhythm.paced)
+    reason = abstention(key, case)
     if reason is not None:
         raise Unassessed(reason)
+
+
+def abstention(key: str, case: Case) -> str | None:
+    """Return why nobody, criterion or model, may judge a finding on this ECG, or None."""
+    reason = not_assessable(key, case.quality, case.patient, paced=case.rhythm.paced)
+    if reason is None and key == "atrial_fibrillation" and rhythm.hides_fibrillation(case):
+        return rhythm.HIDDEN
+    return reason
 
 
 def not_assessable(

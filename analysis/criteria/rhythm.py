@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.criteria import av_block
 from analysis.criteria.case import Case, Criterion, Judgement, Unassessed
-from analysis.rhythm import Mask
+from analysis.rhythm import Mask, Rhythm
 
 _BRADYCARDIA, _TACHYCARDIA = 60.0, 100.0  # per minute
 _SVT = 150.0  # per minute: below it a sinus rhythm whose P waves hide in T is more likely
@@ -14,9 +14,11 @@ _SINUS_P_AXIS = (-30.0, 105.0)  # degrees: P upright in II
 _LEADS_MOST = 0.5  # of the dominant beats that have a P wave
 _IRREGULAR = 0.055  # of the median RR
 _CONSTANT_P = 8.0  # power of the mean P over chance
+_TINY = 1e-3
 _ARRHYTHMIA = 160.0, 0.1  # ms and of the mean, from shortest to longest RR
 _PAIRS = 3  # of a bigeminus
 _PAUSE = 1.7  # of the median RR
+HIDDEN = "a paced rhythm hides the irregularity of atrial fibrillation"
 _TWO_TO_ONE = (120.0, 175.0)  # per minute: what flutter of 240 to 350 gives at 2:1
 
 
@@ -51,6 +53,22 @@ def _fibrillates(case: Case) -> bool:
     return irregular and without_p and av_block.second_degree(case) is None
 
 
+def fibrillation_margin(seen: Rhythm) -> float:
+    """Return by how much RR intervals are irregular and P waves absent, of both the lesser.
+
+    The logarithm of what was seen over the limit: above 0 the rhythm fibrillates; NaN where
+    there are too few beats.
+    """
+    irregular = np.log(max(seen.irregularity, _TINY) / _IRREGULAR)
+    without_p = np.log(_CONSTANT_P / max(seen.p_constancy, _TINY))
+    return float(min(irregular, without_p)) if seen.rr.size else np.nan
+
+
+def hides_fibrillation(case: Case) -> bool:
+    """Return whether a paced, regular rhythm hides what atrial fibrillation is told by."""
+    return case.rhythm.paced and not case.rhythm.irregularity >= _IRREGULAR
+
+
 def sinus_rhythm(case: Case) -> Judgement:
     """P waves of sinus axis (upright in II) before the QRS complexes (AHA/ACCF/HRS 2007, II)."""
     return Judgement(_sinus(case), (_rate(case)[1], *_p_axis(case)))
@@ -82,9 +100,7 @@ def sinus_arrhythmia(case: Case) -> Judgement:
 
 def atrial_fibrillation(case: Case) -> Judgement:
     """Irregularly irregular RR intervals without distinct repeating P waves (ESC 2020, §3)."""
-    irregular = _irregular(case)
-    if case.rhythm.paced and not irregular:
-        raise Unassessed("a paced rhythm hides the irregularity of atrial fibrillation")
+    _irregular(case)
     if np.isnan(case.rhythm.p_constancy):
         raise Unassessed("too few beats to look for P waves")
     return Judgement(

@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from analysis.ecg import Lead
 from analysis.paper import wording
+from analysis.paper.carried import BAR, SHADE, Carried
 from analysis.paper.lettering import fit, width
 from analysis.paper.page import BAND, INK, QUIET, UNIT, Item, Line, Rect, Text, Trace
 from analysis.paper.scale import Frame, curves
 from analysis.paper.tracing import LEFT, PULSE_WIDTH, SECONDS, SPEED
-from analysis.result import Measurements, Quality, Result
+from analysis.result import SEGMENTS, Measurements, Quality, Result
 
 Array = npt.NDArray[np.float64]
 Numbers = Mapping[Lead, Sequence[int]]
@@ -36,6 +37,8 @@ _GAP: Final = 1.0
 _AROUND_ROW: Final = _TITLE + 2 * _GAP
 _STEP: Final = 4.0
 _PULSE: Final = 0.1  # s
+_LONGEST: Final = 8.0  # mm, of a bar
+_SHORTEST_BAR: Final = 0.05  # of the longest
 _HAIRLINE: Final = 0.13  # mm
 _FINE: Final = 0.006  # s, a pen's width, of which both extremes are drawn
 _COARSE: Final = 0.008  # s, the same where many curves lie on each other
@@ -92,7 +95,9 @@ def height(result: Result) -> int:
     return 54 if len(result.recording.ecg.leads) <= _PER_ROW else 82
 
 
-def draw_complexes(result: Result, numbers: Numbers, top: float) -> tuple[str, list[Item]]:
+def draw_complexes(
+    result: Result, numbers: Numbers, carried: Carried | None, top: float
+) -> tuple[str, list[Item]]:
     """Return the scale in words, and the median beats.
 
     Parameters
@@ -101,6 +106,8 @@ def draw_complexes(result: Result, numbers: Numbers, top: float) -> tuple[str, l
         What is drawn.
     numbers
         Of the statements that rest on a lead.
+    carried
+        The statement whose leads and parts of the beat are shown in grey.
     top
         In mm from the top of the page.
     """
@@ -118,6 +125,7 @@ def draw_complexes(result: Result, numbers: Numbers, top: float) -> tuple[str, l
     gain = _gain(tallest, len(rows) * _AROUND_ROW, bottom - top) if rows else common.gain
     framed = list(_panels(beat, rows, (top, bottom), wide, gain))
     return f"Median beats {beat.speed:g} mm/s   {gain:g} mm/mV", [
+        *_shades(beat, framed, common, carried),
         common.pulse(_PULSE, LEFT),
         _end_lines(beat, [common, *(frame for lead, frame in framed if lead in beat.mv)]),
         *curves([(common, mv) for mv in beat.mv.values()], beat.rate, _COARSE, 0.2),
@@ -133,6 +141,7 @@ def draw_complexes(result: Result, numbers: Numbers, top: float) -> tuple[str, l
             for lead, frame in framed
             for item in _panel(beat, lead, frame, numbers.get(lead, ()), result.quality)
         ),
+        *_bars(framed, carried),
     ]
 
 
@@ -279,6 +288,42 @@ def _panel(
         yield from frame.cut(mv, beat.rate)
     for at in beat.peaks.get(lead, ()):
         yield from _tick(mv, beat.rate, at, frame)
+
+
+def _shades(
+    beat: _Beat, framed: Iterable[tuple[Lead, Frame]], common: Frame, carried: Carried | None
+) -> Iterator[Rect]:
+    """Yield grey behind the parts that carried a finding, in the leads that did, else in all."""
+    if carried is None:
+        return
+    leads = carried.explanation.carrying_leads
+    frames = [frame for lead, frame in framed if lead in leads] or [common]
+    for frame in frames:
+        for name in carried.explanation.carrying_parts:
+            for start, end in _places(beat, name):
+                left, right = max(frame.x(start), frame.left), min(frame.x(end), frame.right)
+                if left < right:
+                    yield Rect(left, frame.top, right - left, frame.bottom - frame.top, SHADE)
+
+
+def _places(beat: _Beat, name: str) -> Iterator[tuple[float, float]]:
+    """Yield where a part of the beat lies, in s: what lies between two beats is at both ends."""
+    if name in SEGMENTS:
+        start, end = SEGMENTS[name]
+        yield beat.ends[start], beat.ends[end]
+    else:
+        yield -math.inf, beat.ends["p_onset" if name == "TP" else "qrs_onset"]
+        yield beat.ends["t_offset"], math.inf
+
+
+def _bars(framed: Iterable[tuple[Lead, Frame]], carried: Carried | None) -> Iterator[Rect]:
+    """Yield beside the name of each lead a bar as long as its weight is great."""
+    weights = carried.explanation.leads if carried else {}
+    greatest = max(weights.values(), default=0.0)
+    for lead, frame in framed:
+        share = weights.get(lead, 0.0) / greatest if greatest > 0 else 0.0
+        if share >= _SHORTEST_BAR:
+            yield Rect(frame.left + 9, frame.top - 3.2, share * _LONGEST, 1.8, BAR)
 
 
 def _highlight(frame: Frame, numbers: Sequence[int]) -> Iterator[Item]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from analysis.ecg import Lead
 from analysis.paper import complexes, strip, wording
+from analysis.paper.carried import Shown, shown
 from analysis.paper.lettering import fit, width, wrap
 from analysis.paper.page import QUIET, RULE, Grid, Item, Line, Page, Rect, Text, Trace
 from analysis.paper.tables import draw_tables
@@ -29,16 +30,18 @@ _HALF: Final = WIDTH / 2
 def compose_evidence(result: Result, version: str) -> Page:
     """Return the page of evidence; ``version`` is that of the program that asks for it."""
     statements = result.statements if wording.is_diagnostic(result) else ()
+    carried = shown(result, statements[:_STATEMENTS])
     upper = complexes.height(result)
-    scale, beats = complexes.draw_complexes(result, _numbers(statements), _TOP)
-    strips = strip.draw_strips(result, _TOP + upper, (_STRIPS - upper) // strip.HEIGHT)
+    scale, beats = complexes.draw_complexes(result, _numbers(statements), carried.beat, _TOP)
+    most = (_STRIPS - upper) // strip.HEIGHT
+    strips = strip.draw_strips(result, carried.rhythm, _TOP + upper, most)
     below = upper + strips.height
     items: list[Item] = [
         *_heading(result),
         *_statements(result, statements),
         *beats,
         *strips.items,
-        *_caption(result, _TOP + below + 3.8, scale, strips),
+        *_caption(result, _TOP + below + 3.8, scale, strips, carried),
         *draw_tables(result, _TOP + below + 8.6, _FOOT - 0.5),
         *_small_print(result, version),
     ]
@@ -105,9 +108,14 @@ def _statements(result: Result, statements: Sequence[Statement]) -> Iterator[Ite
         yield Text(start, y, said + more, 8)
 
 
-def _caption(result: Result, y: float, scale: str, strips: strip.Strips) -> Iterator[Text]:
-    """Yield the scales, and how lines and marks are to be read."""
-    yield Text(LEFT, y, "      ".join(filter(None, (scale, strips.scale))), 8.5, bold=True)
+def _caption(
+    result: Result, y: float, scale: str, strips: strip.Strips, carried: Shown
+) -> Iterator[Text]:
+    """Yield the scales, and how shades, lines and marks are to be read."""
+    scales = "      ".join(filter(None, (scale, strips.scale)))
+    yield Text(LEFT, y, scales, 8.5, bold=True)
+    grey = fit(carried.legend, WIDTH - width(scales, 8.5, bold=True) - 4, 6.8)
+    yield Text(_RIGHT, y, grey, 6.8, colour=QUIET, anchor="end")
     beats = len(result.leads.beats) or "the"
     said = (
         f"Median of {beats} dominant beats, 0.4–80 Hz, level at the QRS onset; "

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from analysis.ecg import ECG, Signal
 from analysis.paper.beats import beat_kinds, words_of
+from analysis.paper.carried import SHADE, Carried
 from analysis.paper.lettering import width
-from analysis.paper.page import INK, QUIET, Item, Line, Text
+from analysis.paper.page import INK, QUIET, Item, Line, Rect, Text
 from analysis.paper.scale import Frame, curves
 from analysis.paper.tracing import (
     LEFT,
@@ -23,7 +24,7 @@ from analysis.paper.tracing import (
     rhythm_strip,
     samples_of,
 )
-from analysis.result import BeatKind, Result
+from analysis.result import RR_INTERVALS, BeatKind, Result
 
 Array = npt.NDArray[np.float64]
 
@@ -43,6 +44,8 @@ _MARKS, _RR = 5.0, 4.0
 _COLUMN: Final = 0.25 / SPEED
 """Seconds that are as wide as the pen."""
 _SIZE: Final = 6.8
+_AROUND_R: Final = (-0.2, 0.35)
+"""Seconds before and after R that are shaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +59,15 @@ class Strips:
     items: list[Item]
 
 
-def draw_strips(result: Result, top: float, most: int) -> Strips:
+def draw_strips(result: Result, carried: Carried | None, top: float, most: int) -> Strips:
     """Return up to ``most`` strips that go on in time, with their beats.
 
     Parameters
     ----------
     result
         What is drawn.
+    carried
+        The statement whose beats or RR intervals are shown in grey.
     top
         In mm from the top of the page.
     most
@@ -79,7 +84,9 @@ def draw_strips(result: Result, top: float, most: int) -> Strips:
     gain = _gain(extents)
     frames = [_frame(extent, top + row * HEIGHT, gain) for row, extent in enumerate(extents)]
     drawn = list(zip(frames, curves_of, strict=True))
-    items: list[Item] = [*curves(drawn, ecg.sampling_frequency, _COLUMN)]
+    placed = zip(strips, frames, strict=True)
+    grey = [rect for place in placed for rect in _shades(result, carried, *place)]
+    items: list[Item] = [*grey, *curves(drawn, ecg.sampling_frequency, _COLUMN)]
     for strip, (frame, mv) in zip(strips, drawn, strict=True):
         items += _around(strip, mv, ecg.sampling_frequency, frame)
         items += _beats(result, strip, kinds, frame)
@@ -156,6 +163,20 @@ def _beats(
             yield Text(left, frame.top - 1.9, symbol, 8, bold=True)
         if row in shown[1:]:
             yield from _interval(places[row - 1], x, f"{rr[row - 1]}", frame.bottom + 2.9)
+
+
+def _shades(result: Result, carried: Carried | None, strip: Strip, frame: Frame) -> Iterator[Rect]:
+    """Yield grey behind the beats that carried a finding, or behind the RR intervals."""
+    if carried is None:
+        return
+    if RR_INTERVALS in carried.explanation.carrying_parts:
+        yield Rect(frame.left, frame.bottom, frame.right - frame.left, _RR, SHADE)
+    seconds = result.measurements.r_peaks / result.recording.ecg.sampling_frequency - strip.start
+    for row in carried.explanation.carrying_beats:
+        left, right = (frame.x(seconds[row] + side) for side in _AROUND_R)
+        left, right = max(left, frame.left), min(right, frame.right)
+        if left < right:
+            yield Rect(left, frame.top, right - left, frame.bottom - frame.top, SHADE)
 
 
 def _interval(x0: float, x1: float, said: str, y: float) -> Iterator[Text]:

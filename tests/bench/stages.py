@@ -13,6 +13,8 @@ from pydicom import dcmread
 from analysis import paper
 from analysis.analyse import analyse
 from analysis.classify import classify
+from analysis.explain import explain_all
+from analysis.features import measure_features
 from analysis.formats import dicom
 from analysis.measure import measure
 from analysis.model import load_model
@@ -33,6 +35,8 @@ def sinusnode(file: Path, model: Path) -> Times:
     recording = dicom.read(data)
     result = analyse(recording, loaded)
     page = paper.render(result, "pdf")
+    known = measure_features(recording.ecg)
+    found = [item.key for item in result.explanations]
 
     def build() -> tuple[report.ResultObject, ...]:
         return report.build(
@@ -53,7 +57,10 @@ def sinusnode(file: Path, model: Path) -> Times:
         "quality, measure": _took(
             lambda: (assess(recording.ecg), measure(recording.ecg, recording.patient))
         ),
-        "classify": _took(lambda: classify([loaded], [recording.ecg])),
+        "classify": _took(lambda: classify([loaded], [recording.ecg], tables=[known])),
+        "explain": _took(
+            lambda: explain_all(loaded, recording.ecg, result.measurements, found, known)
+        ),
         "render the page": _took(lambda: paper.render(result, "pdf")),
         "build and check the objects": _took(build),
     }

@@ -121,11 +121,12 @@ def session(model: Path) -> onnxruntime.InferenceSession:
 def classify(signal: Signal, rate: float, model: Path) -> Signal:
     """Return the probabilities of the model, which reads 100 Hz."""
     runtime = session(model)
-    (wanted,) = runtime.get_inputs()
+    wanted, *others = runtime.get_inputs()
     samples = wanted.shape[2]
     whole = resample(signal, round(signal.shape[1] * 100 / rate), axis=1)
     window = whole[:, :samples].astype(np.float32)
-    (logits,) = runtime.run(None, {wanted.name: window[np.newaxis]})
+    unmeasured = {item.name: np.full((1, item.shape[1]), np.nan, np.float32) for item in others}
+    (logits,) = runtime.run(None, {wanted.name: window[np.newaxis]} | unmeasured)
     return cast("Signal", 1 / (1 + np.exp(-logits[0].astype(float))))
 
 

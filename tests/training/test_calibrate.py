@@ -209,6 +209,17 @@ def test_unknown_truths_teach_a_calibration_nothing(way: Way) -> None:
     assert calibrate(logits, truths, Task.MULTI_LABEL, way).curves == known.curves
 
 
+def test_no_step_is_so_steep_that_two_runtimes_would_part() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, 600)
+    truths = (logits > 0) ^ (random.random(600) < 0.1)
+    (curve,) = calibrate(logits[:, None], truths[:, None], Task.MULTI_LABEL, Way.ISOTONIC).curves
+    slopes = np.diff(curve.values) / np.diff(curve.knots)
+    assert len(slopes)
+    assert (slopes > 0).all()
+    assert slopes.max() * logits.std() < 10.01
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_logit_that_falls_with_the_finding_is_not_turned_around(way: Way) -> None:
     truths = np.repeat([[0.0], [1.0]], 50, axis=0)

@@ -47,7 +47,7 @@ def weighted(draw: st.DrawFn) -> Case:
 
 
 @given(weighted())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_each_resample_is_ranked_as_scikit_learn_ranks_it(case: Case) -> None:
     probabilities, positive, rows = case
     auroc, auprc = measures.ranking(probabilities, positive, rows)
@@ -62,7 +62,7 @@ def test_each_resample_is_ranked_as_scikit_learn_ranks_it(case: Case) -> None:
 
 
 @given(weighted())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_each_resample_is_counted_as_scikit_learn_counts_it(case: Case) -> None:
     probabilities, positive, rows = case
     calls = probabilities >= 0.5
@@ -89,7 +89,7 @@ def test_each_resample_is_counted_as_scikit_learn_counts_it(case: Case) -> None:
 
 
 @given(weighted())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_calibration_error_is_the_weighted_gap_of_its_bins(case: Case) -> None:
     probabilities, positive, rows = case
     errors, _ = measures.reliability(probabilities, positive, rows)
@@ -226,6 +226,15 @@ def test_answers_that_mean_what_they_say_err_no_more_than_chance() -> None:
         assert sound.chance_ece == pytest.approx(sound.figures["ECE"].value, abs=0.05)
         assert wrong.figures["ECE"].value > wrong.chance_ece + 0.1  # type: ignore[operator]
         assert sum(part.records for part in sound.reliability) == 400
+
+
+def test_a_bin_of_two_records_is_not_drawn_as_sure() -> None:
+    truths = np.arange(20.0)[:, None] % 2
+    probabilities = np.where(np.arange(20) < 18, 0.45, 0.95)[:, None]
+    found = evaluate(probabilities, truths, keys=["a"], patients=list("abcdefghijklmnopqrst"))
+    many, few = found.keys[0].reliability
+    assert (few.records, few.observed.value, few.observed.low) == (2, 0.5, None)
+    assert many.observed.low is not None
 
 
 def test_classes_are_told_by_the_likeliest_and_counted_in_a_table() -> None:
@@ -384,7 +393,7 @@ def test_records_without_an_answer_are_left_out_counted_and_said() -> None:
     probabilities[:7, 2] = np.nan
     found = judged(probabilities, truths, patients=patients)
     assert found.keys[2].unanswered == 7
-    assert "Normal ECG: 7 records got no answer and are left out." in found.notes
+    assert "Normal ECG: records without an answer, left out: 7." in found.notes
     wanted = judges.roc_auc_score(truths[7:, 2], probabilities[7:, 2])
     assert found.figure("AUROC", KEYS[2]).value == pytest.approx(wanted)
 

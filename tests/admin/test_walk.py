@@ -1,0 +1,374 @@
+"""The whole story in a real browser: from a file on a desk to a model that speaks, and back."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cheroot import wsgi
+from installed import simulated
+from node import Node, free_port, poll
+from pydicom import dcmread
+from support import need_file
+from wsgidav.wsgidav_app import WsgiDAVApp
+
+from analysis.synthetic import Kind
+from dicom_node import scu
+from dicom_node.pacs import Pacs
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PASSWORD = "a long enough password"
+BROWSER = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WIDTHS = {"desk": (1280, 800), "tablet": (1024, 768)}
+HEARTS = 48
+PATIENCE = 240.0
+OURS = 3
+"""Objects that the node makes of one ECG."""
+
+
+@dataclass
+class House(Node):
+    """A node with its companions: the admin service and the train worker."""
+
+    admin_port: int = field(default_factory=free_port)
+    shelf: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        lines = ["[admin]", f"port = {self.admin_port}"]
+        if self.shelf:
+            lines += ["[[exchanges]]", 'name = "sites"', f'url = "{self.shelf}"']
+        with self.config.open("a") as file:
+            file.write("\n".join(lines) + "\n")
+
+    def launch(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "dicom_node", "run", "-c", str(self.config)],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def add_person(self, name: str) -> None:
+        roles = ("viewer", "operator", "reviewer", "trainer", "admin")
+        named = [word for role in roles for word in ("--role", role)]
+        made = self.command("admin", "user", "add", name, "--password", PASSWORD, *named)
+        assert made.returncode == 0, made.stderr
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.admin_port}"
+
+
+@dataclass
+class Walk:
+    """A browser at the pages, and where its pictures go."""
+
+    page: Any
+    house: House
+    pictures: Path
+    seen: int = 0
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.house.url}{path}")
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the page at both widths."""
+        self.seen += 1
+        for device, (width, height) in WIDTHS.items():
+            self.page.set_viewport_size({"width": width, "height": height})
+            path = self.pictures / f"{self.seen:02}-{name}-{device}.png"
+            self.page.screenshot(path=path, full_page=True)
+            assert self.wide() <= width, f"{name} is wider than {width} px"
+        self.page.set_viewport_size({"width": 1280, "height": 800})
+
+    def wide(self) -> int:
+        return int(self.page.evaluate("document.documentElement.scrollWidth"))
+
+    def sign_in(self, name: str) -> None:
+        self.open("/signin")
+        self.page.fill("input[name=name]", name)
+        self.page.fill("input[name=password]", PASSWORD)
+        self.page.click("form button.main")
+        self.page.wait_for_url(f"{self.house.url}/")
+
+    def until(self, selector: str, seconds: float = 30.0) -> Any:
+        return self.page.wait_for_selector(selector, timeout=seconds * 1000)
+
+    def again(self, path: str, text: str, seconds: float = 60.0) -> None:
+        """Open a page again and again until it says something."""
+
+        def said() -> bool:
+            self.open(path)
+            return text in self.page.content()
+
+        assert poll(said, seconds, 0.5), f"{path} does not say {text!r}"
+
+
+@contextmanager
+def dav(folder: Path) -> Iterator[str]:
+    """Run a WebDAV server; its address."""
+    port = free_port()
+    config = {
+        "provider_mapping": {"/models": str(folder)},
+        "simple_dc": {"user_mapping": {"*": True}},
+        "logging": {"enable": False},
+        "verbose": 0,
+    }
+    server = wsgi.Server(("127.0.0.1", port), WsgiDAVApp(config), numthreads=2)
+    server.prepare()
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}/models/"
+    finally:
+        server.stop()
+        thread.join(10)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = Path(os.environ.get("SINUSNODE_SCREENSHOTS", tmp_path / "screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def pacs() -> Iterator[Pacs]:
+    with Pacs(free_port()) as made:
+        yield made
+
+
+@contextmanager
+def walking(house: House, pictures: Path) -> Iterator[Walk]:
+    """Start everything and sign somebody in; no page may meet an error or leave this machine."""
+    need_file(BROWSER)
+    house.add_person("ada")
+    house.start()
+    try:
+        with sync_api.sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
+            page = browser.new_page(viewport={"width": 1280, "height": 800})
+            faults: list[str] = []
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on(
+                "request",
+                lambda asked: (
+                    faults.append(asked.url)
+                    if not asked.url.startswith((house.url, "data:", "blob:"))
+                    else None
+                ),
+            )
+            walk = Walk(page, house, pictures)
+            assert poll(lambda: _answers(walk), 60.0, 0.3)
+            walk.sign_in("ada")
+            yield walk
+            browser.close()
+            assert not faults
+    finally:
+        house.stop()
+
+
+def _answers(walk: Walk) -> bool:
+    try:
+        walk.open("/signin")
+    except sync_api.Error:
+        return False
+    return True
+
+
+def hearts(folder: Path, count: int = HEARTS) -> list[Path]:
+    """Write ECGs with and without a left bundle branch block, and the table that says which."""
+    folder.mkdir()
+    rows = ["file_name,label,value"]
+    for number in range(count):
+        kind = Kind.LBBB if number % 2 else Kind.SINUS
+        (folder / f"heart{number:02}.dcm").write_bytes(simulated(kind, number))
+        rows.append(f"heart{number:02}.dcm,CLBBB,{'present' if number % 2 else 'absent'}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    (folder / "letter.dcm").write_text("Dear colleague, the ECG is in the post.")
+    return sorted(folder.iterdir())
+
+
+def upload(walk: Walk, files: list[Path]) -> None:
+    walk.open("/upload")
+    walk.page.set_input_files("#files", files)
+    walk.until("#message.fine", 120)
+
+
+def send(walk: Walk, pacs: Pacs, folder: Path, number: int) -> str:
+    """Send an ECG as a cart does; return the text of what the PACS got for it."""
+    path = folder / f"cart{number}.dcm"
+    path.write_bytes(simulated(Kind.LBBB, 500 + number))
+    before = len(pacs.files)
+    assert [sent.status for sent in scu.send([path], walk.house.address, "CART")] == [0]
+    assert pacs.wait(before + OURS, 60)
+    return "".join(str(dcmread(path)) + str(item) for item in pacs.objects()[before:])
+
+
+def look_at_one(walk: Walk) -> None:
+    """Open the first uploaded ECG and every view of it."""
+    walk.page.click("#outcomes tr[data-href] a")
+    walk.until("#ecg[data-ready=true]")
+    walk.picture("ecg")
+    for key, name in (("2", "ecg-rows"), ("3", "ecg-medians"), ("4", "ecg-aligned")):
+        walk.page.keyboard.press(key)
+        walk.picture(name)
+    for key in ("1", "f", "c", "r", "ArrowRight"):
+        walk.page.keyboard.press(key)
+    assert " ms" in walk.page.inner_text("#readings")
+    walk.picture("ecg-calipers")
+    walk.page.keyboard.press("Escape")
+
+
+def correct_a_label(walk: Walk) -> None:
+    """Say what the program did not, find it again, and go on to the next ECG."""
+    page = walk.page
+    page.fill("form[data-label=more] input[name=key]", "low_voltage")
+    page.click("form[data-label=more] button[value=absent]")
+    walk.until("form[data-label=more] output:has-text('Kept')")
+    page.reload()
+    assert "Low QRS voltage: absent" in page.inner_text("[aria-label=Notes]")
+    walk.until("#ecg[data-ready=true]")
+    walk.picture("ecg-labelled")
+    here = page.url
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(lambda url: url != here)
+
+
+def learn(walk: Walk, name: str) -> None:
+    """Start a short run on the head, follow it to its end, and read its report."""
+    page = walk.page
+    walk.open("/training")
+    page.fill("[data-plan=name]", name)
+    page.check("input[value=lbbb]")
+    page.fill("[data-plan=epochs]", "4")
+    page.click("summary:has-text('Details')")
+    page.fill("[data-plan=learning_rate]", "0.01")
+    walk.picture("training-form")
+    page.click("button:has-text('Start the run')")
+    page.wait_for_url(f"{walk.house.url}/training/1")
+    walk.until("#run-state:not([data-state=QUEUED]):not([data-state=RUNNING])", PATIENCE)
+    assert page.get_attribute("#run-state", "data-state") == "DONE", page.inner_text("#run")
+    walk.until("#loss .main-svg")
+    walk.picture("run")
+    with page.expect_popup() as opened:
+        page.click("a:has-text('Read the report')")
+    report = opened.value
+    report.wait_for_load_state()
+    assert name in report.content()
+    report.screenshot(path=walk.pictures / "90-report.png", full_page=True)
+    report.close()
+
+
+def test_from_an_upload_to_a_model_that_speaks_and_back(
+    tmp_path: Path, pictures: Path, pacs: Pacs
+) -> None:
+    house = House(tmp_path / "house", {"PACS": pacs.port}, overrides={"WORK__WORKERS": "1"})
+    with walking(house, pictures) as walk:
+        page = walk.page
+        page.on("dialog", lambda dialog: dialog.accept("The story of the walk."))
+        assert "twelve-lead" in send(walk, pacs, tmp_path, 0)
+        walk.again("/", 'data-href="/ecg/1"')
+        walk.picture("live")
+
+        upload(walk, hearts(tmp_path / "hearts"))
+        assert "no encoding of an ECG" in page.inner_text("#outcomes")
+        walk.picture("upload")
+        look_at_one(walk)
+        correct_a_label(walk)
+        learn(walk, "walked")
+
+        page.click("a:has-text('The candidate model')")
+        walk.until("h1 .state:has-text('candidate')")
+        walk.picture("candidate")
+        candidate = page.url.removeprefix(walk.house.url)
+        page.click("button:has-text('Let it shadow')")
+        walk.until("h1 .state:has-text('shadow')")
+        assert "walked" not in send(walk, pacs, tmp_path, 1)
+        walk.again(candidate, " read by both", 120)
+        walk.picture("shadow")
+
+        page.click("button:has-text('Promote')")
+        walk.until("h1 .state:has-text('current')")
+        walk.again("/models", "New ECGs are read by <b>walked", 60)
+        walk.picture("promoted")
+        assert "walked" in send(walk, pacs, tmp_path, 2)
+        walk.again("/", 'data-href="/ecg/3"')
+        walk.open("/ecg/3")
+        assert "Model walked" in page.inner_text("[aria-label=Findings]")
+
+        walk.open("/models")
+        page.click("button:has-text('Roll back')")
+        walk.again("/models", "New ECGs are read by <b>Sinusnode twelve-lead", 60)
+        walk.picture("rolled-back")
+        assert "walked" not in send(walk, pacs, tmp_path, 3)
+
+
+def test_data_sets_and_system_are_drawn_and_the_audit_chain_holds(
+    tmp_path: Path, pictures: Path
+) -> None:
+    house = House(tmp_path / "house", overrides={"WORK__WORKERS": "1", "TRAINING__WORKER": "false"})
+    with walking(house, pictures) as walk:
+        walk.seen = 60
+        upload(walk, hearts(tmp_path / "hearts", 8))
+        walk.open("/recordings")
+        walk.picture("recordings")
+        walk.open("/datasets")
+        walk.until("#ages .main-svg")
+        walk.picture("data-sets")
+        walk.open("/system")
+        walk.page.click("#verify")
+        walk.until("output:has-text('the chain holds')")
+        walk.picture("system")
+
+
+def test_schedule_that_starts_a_run_and_models_that_travel(tmp_path: Path, pictures: Path) -> None:
+    (tmp_path / "shelf").mkdir()
+    with dav(tmp_path / "shelf") as shelf:
+        house = House(
+            tmp_path / "house", overrides={"WORK__WORKERS": "1", "TRAINING__WORKER": "false"},
+            shelf=shelf,
+        )  # fmt: skip
+        with walking(house, pictures) as walk:
+            walk.seen = 40
+            page = walk.page
+            upload(walk, hearts(tmp_path / "hearts", 8))
+
+            walk.open("/schedule")
+            page.fill("input[name=schedule_name]", "Mondays")
+            page.fill("input[name=new_labelled]", "100")
+            page.fill("input[name=window]", "20:00-06:00")
+            page.check("input[value=lbbb]")
+            page.click("button:has-text('Add the schedule')")
+            walk.until("td:has-text('Mondays')")
+            assert "of 100 new labelled ECGs" in page.content()
+            walk.picture("schedule")
+            page.click("button:has-text('Pause')")
+            walk.until("button:has-text('Go on')")
+            page.on("dialog", lambda dialog: dialog.accept())
+            page.click("button:has-text('Remove')")
+            walk.until("p:has-text('There is none yet.')")
+
+            walk.open("/models")
+            page.click("button:has-text('Push')")
+            walk.until("#message.fine")
+            walk.until("[data-list=sites] td:has-text('installed')")
+            walk.picture("exchange")
+            page.click("[data-list=sites] button:has-text('Verify')")
+            walk.until("#message:has-text('what its description says')")
+            assert len(list((tmp_path / "shelf").rglob("*.onnx"))) == 1

@@ -1,0 +1,1 @@
+"""The rooms of `/api/v1`, one module for each subject."""

@@ -1,0 +1,146 @@
+"""The admin service, put together: the one place of this room that wires."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.staticfiles import StaticFiles
+
+from dicom_node.ledger import Ledger
+from dicom_node.settings import LOOPBACK, Admin, Settings
+from training.admin import problems, tables
+from training.admin.access import COOKIE, Office
+from training.admin.api import (
+    audit,
+    corpus,
+    models,
+    node,
+    queue,
+    recordings,
+    runs,
+    schedules,
+    session,
+)
+from training.admin.background import at_work
+from training.admin.limits import Bounds
+from training.admin.policy import POLICY
+from training.admin.problems import ProblemDocument
+
+_STATIC: Final = Path(__file__).parent / "pages" / "static"
+_ROOMS: Final = (session, node, queue, recordings, corpus, runs, schedules, models, audit)
+"""Modules of the API, each with its `routes`."""
+
+
+def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) -> FastAPI:
+    """Return the application; it opens the ledger when it starts and closes it when it ends.
+
+    Parameters
+    ----------
+    clock
+        UTC, seconds since the epoch.
+    """
+    office = Office(settings=settings, ledger=Ledger(settings.database_url), clock=clock)
+    app = _Service(
+        title="Sinusnode",
+        summary="The admin service of an ECG AI node.",
+        version=version("sinusnode"),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=partial(_open, office),
+    )
+    app.state.office = office
+    problems.register(app)
+    for room in _ROOMS:
+        app.include_router(room.routes)
+    _add_pages(app)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=_names(settings.admin))
+    app.add_middleware(
+        Bounds,
+        bytes_of=partial(_bytes_of, settings.admin),
+        deadline=settings.admin.deadline,
+        secure=settings.admin.certificate is not None,
+    )
+    return app
+
+
+class _Service(FastAPI):
+    """Describes itself with the form of its refusals, and how one signs in."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document of the API (OpenAPI 3.1)."""
+        if not self.openapi_schema:
+            parts = super().openapi().setdefault("components", {})
+            parts.setdefault("schemas", {})["ProblemDocument"] = ProblemDocument.model_json_schema()
+            parts["securitySchemes"] = {
+                "key": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+            }
+        return super().openapi() | {"security": [{"key": []}, {"session": []}]}
+
+
+@asynccontextmanager
+async def _open(office: Office, _app: FastAPI) -> AsyncIterator[None]:
+    with _prepared(office), at_work(office, schedules.schedules_of(office)):
+        yield
+
+
+@contextmanager
+def _prepared(office: Office) -> Iterator[None]:
+    office.settings.storage.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        office.ledger.create()
+        tables.create(office.ledger)
+        yield
+    finally:
+        office.ledger.close()
+
+
+def _add_pages(app: FastAPI) -> None:
+    """Mount the pages."""
+    if not (_STATIC.parent / "routes.py").is_file():
+        return
+    from training.admin.pages.routes import router  # noqa: PLC0415
+
+    app.include_router(router)
+    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+
+
+def _names(admin: Admin) -> list[str]:
+    """Return the host names that are answered to: any other is DNS rebinding."""
+    return [*LOOPBACK, "[::1]", admin.host, *admin.names]
+
+
+def _bytes_of(admin: Admin, method: str, path: str) -> int:
+    return admin.maximum_upload if (method, path) in _UPLOADS else admin.maximum_body
+
+
+_UPLOADS: Final = {name for name, rule in POLICY.items() if rule.upload}
+
+
+def serve(settings: Settings, **options: Any) -> int:
+    """Run the service until it is told to stop; return the exit status."""
+    import uvicorn  # noqa: PLC0415
+
+    admin = settings.admin
+    config = uvicorn.Config(
+        create_app(settings),
+        host=admin.host,
+        port=admin.port,
+        ssl_certfile=admin.certificate,
+        ssl_keyfile=admin.private_key,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        **options,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else 1

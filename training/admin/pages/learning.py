@@ -1,0 +1,166 @@
+"""Runs and models for their pages: what the API says of them, with what it rests on in words."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dicom_node.models import ModelState
+from dicom_node.settings import Role
+from dicom_node.shadow import ShadowReport
+from training.admin.access import Office
+from training.admin.accounts import Principal
+from training.admin.api import models, runs, schedules
+from training.admin.api.corpus import corpus_of
+from training.admin.pages import training
+from training.admin.pages.holdings import holdings_of
+from training.admin.pages.training import Choice
+from training.admin.pages.words import finding_name
+
+SHOWN: Final = ("AUROC", "AUPRC", "F1", "sensitivity", "specificity", "ECE", "MAE", "RMSE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One finding of an evaluation."""
+
+    name: str
+    records: int
+    positives: int
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """An evaluation as a table."""
+
+    names: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def figures(evaluation: Mapping[str, Any]) -> Figures | None:
+    """Return the table of a stored evaluation; None where there is none."""
+    keys: Sequence[Mapping[str, Any]] = evaluation.get("keys", ())
+    names = tuple(name for name in SHOWN if any(name in item["figures"] for item in keys))
+    if not names:
+        return None
+    rows = tuple(
+        Row(
+            name=finding_name(item["key"]),
+            records=item["records"],
+            positives=item.get("positives", 0),
+            cells=tuple(_interval(item["figures"].get(name)) for name in names),
+        )
+        for item in keys
+    )
+    return Figures(names=names, rows=rows)
+
+
+def _interval(found: Mapping[str, Any] | None) -> str:
+    """Return a figure with its interval, or a dash."""
+    if not found or found.get("value") is None:
+        return "–"
+    low, high = found.get("low"), found.get("high")
+    around = f" ({low:.2f}–{high:.2f})" if low is not None and high is not None else ""
+    return f"{found['value']:.3f}{around}"
+
+
+# Runs
+
+
+def form(office: Office) -> dict[str, Any]:
+    """Return the form that starts a run."""
+    found = holdings_of(corpus_of(office))
+    return {
+        "name": "My findings",
+        "targets": training.targets(found),
+        "base": training.bases(tuple(_packages(office))),
+        "mode": training.MODE,
+        "budget": training.BUDGET,
+        "details": training.DETAILS,
+        "augmentation": training.AUGMENTATION,
+    }
+
+
+def _packages(office: Office) -> Iterator[Choice]:
+    for entry in models.models(office):
+        if entry.present and not entry.speaks:
+            yield Choice(entry.digest, f"{entry.name} {entry.version} ({entry.state})")
+
+
+def run(office: Office, number: int) -> dict[str, Any]:
+    """Return what the page of a run shows. Raises the refusal where there is none."""
+    found = runs.one(office, number)
+    folder = runs.folder_of(office, number)
+    return {
+        "run": found,
+        "plan": found.plan,
+        "plan_text": json.dumps(found.plan, indent=1, ensure_ascii=False),
+        "findings": [finding_name(key) for key in found.plan["keys"]],
+        "epochs": found.epochs,
+        "verdict": _stored(folder / runs.VERDICT),
+        "figures": figures(_stored(folder / runs.EVALUATION) or {}),
+        "report": (folder / runs.REPORT).is_file(),
+    }
+
+
+def _stored(path: Any) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+# Models
+
+
+def model_list(office: Office, principal: Principal) -> dict[str, Any]:
+    """Return what the page of the registry shows."""
+    entries = models.models(office)
+    speaking = next((entry for entry in entries if entry.speaks), None)
+    return {
+        "models": entries,
+        "speaking": speaking,
+        "may_roll_back": Role.ADMIN in principal.roles
+        and any(entry.state == ModelState.PREVIOUS for entry in entries),
+        "may_upload": not principal.roles.isdisjoint({Role.TRAINER, Role.ADMIN}),
+        "exchanges": models.exchanges(office) if _decides(principal) else (),
+        "may_push": Role.ADMIN in principal.roles,
+    }
+
+
+def _decides(principal: Principal) -> bool:
+    return not principal.roles.isdisjoint({Role.TRAINER, Role.ADMIN})
+
+
+def model(office: Office, principal: Principal, digest: str) -> dict[str, Any]:
+    """Return what the page of a model shows. Raises the refusal where there is none."""
+    found = models.one(office, digest)
+    decides = _decides(principal)
+    shadow = ShadowReport.of(office.ledger, digest) if decides else None
+    return {
+        "model": found,
+        "card": found.card,
+        "verdict": found.evidence.get("verdict"),
+        "run": found.evidence.get("run"),
+        "figures": figures(found.evidence.get("evaluation") or {}),
+        "shadow": shadow if shadow and (shadow.ecgs or shadow.unread) else None,
+        "shadows": found.state == ModelState.SHADOW,
+        "decides": decides,
+        "admin": Role.ADMIN in principal.roles,
+        "may_open": not principal.roles.isdisjoint({Role.OPERATOR, Role.REVIEWER, Role.TRAINER}),
+        "exchanges": models.exchanges(office) if decides else (),
+    }
+
+
+# Schedules
+
+
+def schedule_list(office: Office) -> dict[str, Any]:
+    """Return what the page of the schedules shows."""
+    return {
+        "schedules": schedules.schedules(office),
+        "labelled": schedules.labelled(office),
+        "form": form(office),
+    }

@@ -1,0 +1,31 @@
+import {call, tell} from "./common.js";
+
+const rolesOf = (form) => [...form.querySelectorAll("[name=roles]:checked")].map((box) => box.value);
+
+document.getElementById("add-user")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const {name, password} = Object.fromEntries(new FormData(event.target));
+  try {
+    await call("POST", "/api/v1/users", {name, password, roles: rolesOf(event.target)});
+    window.location.reload();
+  } catch (error) { tell(error.message); }
+});
+
+document.getElementById("add-key")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const {label, days} = Object.fromEntries(new FormData(event.target));
+  try {
+    const made = await call("POST", "/api/v1/keys", {label, days: Number(days), roles: rolesOf(event.target)});
+    tell(`The key, shown this once: ${made.key}`, "fine");
+    event.target.reset();
+  } catch (error) { tell(error.message); }
+});
+
+document.getElementById("verify")?.addEventListener("click", async (event) => {
+  const output = event.target.form.querySelector("output");
+  try {
+    const {ok, rows, problems} = await call("GET", "/api/v1/audit/verification");
+    output.textContent = ok ? `${rows} rows, the chain holds.` : problems.join(" ");
+    output.className = ok ? "" : "wrong";
+  } catch (error) { output.textContent = error.message; }
+});

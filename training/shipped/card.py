@@ -1,0 +1,282 @@
+"""What the cards of the shipped models say in words, and their form for people."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from analysis.analyse import analyse
+from analysis.card import Card, Metric
+from analysis.codes import VOCABULARY
+from analysis.ecg import CHEST, ECG, Lead, Patient
+from analysis.model import Model
+from analysis.recipe import Recipe
+from analysis.synthetic import Kind, simulate
+from training.shipped.judge import MIN_ELSEWHERE, MIN_POSITIVES
+from training.shipped.plans import Plan
+
+CONFIGURATIONS: Final = (
+    "About twenty-five configurations were compared on held-out answers before this one was "
+    "settled: trees of several depths and sizes, boosted trees, logistic regression and a small "
+    "perceptron, with all features or a family of them, the network alone, and both together "
+    "with two weights. The figures are that much optimistic."
+)
+
+INTENDED_USE: Final = (
+    "Research use. A second reader beside the measurements for resting ECGs of adults; "
+    "a physician reviews every finding. It is no alarm and triggers no treatment."
+)
+_LIMITS: Final = (
+    "It learned from few ECGs, most of them selected for their findings, and says nothing "
+    "reliable about how often a finding occurs. Rate, intervals, axis, pacing, AV block, flutter "
+    "and acute ischaemia as such are the measurements' and the criteria's. Databases differ in "
+    "what they call normal, abnormal ST-T or a block, and a hospital that none of them resembles "
+    "may see worse. Children were hardly in the data. Atrial flutter with changing conduction "
+    "is often taken for fibrillation."
+)
+LIMITS: Final[Mapping[str, str]] = {
+    "twelve-lead": f"{_LIMITS} With up to two leads missing it answers, less surely.",
+    "any-lead": f"{_LIMITS} It speaks of rhythm only, from any of the twelve leads.",
+}
+
+_TRIED: Final = 40
+"""Simulated recordings of each kind."""
+_CINC: Final = (
+    "Perez Alday EA et al., Physiol Meas 2020;41:124003; "
+    "Reyna MA et al., Computing in Cardiology 2021;48"
+)
+SOURCES: Final[Mapping[str, tuple[str, str]]] = {
+    "CPSC2018": (
+        "CC BY 4.0",
+        f"Liu F et al., J Med Imaging Health Inform 2018;8:1368-1373; {_CINC}",
+    ),
+    "CPSC-Extra": (
+        "CC BY 4.0",
+        f"Liu F et al., J Med Imaging Health Inform 2018;8:1368-1373; {_CINC}",
+    ),
+    "Chapman-Ningbo": (
+        "CC BY 4.0",
+        f"Zheng J et al., Sci Data 2020;7:48; Zheng J et al., Sci Rep 2020;10:2898; {_CINC}",
+    ),
+    "PTB-XL": ("CC BY 4.0", f"Wagner P et al., Sci Data 2020;7:154; {_CINC}"),
+    "PTB": ("ODC-By 1.0", f"Bousseljot R et al., Biomed Tech 1995;40(S1):317; {_CINC}"),
+    "SPH": ("Creative Commons", "Liu H et al., Sci Data 2022;9:272"),
+    "LUDB": ("ODC-By 1.0", "Kalyakulina AI et al., IEEE Access 2020;8:186181-186190"),
+    "MIT-BIH": (
+        "ODC-By 1.0",
+        "Moody GB, Mark RG, IEEE Eng Med Biol Mag 2001;20(3):45-50",
+    ),
+    "CinC2017": ("ODC-By 1.0", "Clifford GD et al., Computing in Cardiology 2017;44"),
+}
+"""Licence and citation of each source."""
+
+
+def write_card(model: Model, plan: Plan, considered: Mapping[str, str]) -> str:
+    """Return the card as Markdown; every number in it comes from the package itself.
+
+    Parameters
+    ----------
+    considered
+        Findings that are not shipped, with the reason.
+    """
+    card = model.card
+    sources = "\n".join(
+        f"| {item.name} | {item.records} | {item.licence} | {item.citation} |"
+        for item in card.training_data
+    )
+    left_out = "\n".join(f"- {VOCABULARY[key].name}: {why}" for key, why in considered.items())
+    return f"""\
+# {card.name} {card.version}
+
+SHA-256 `{model.identity.digest}`, made {card.created}.
+
+**Use.** {card.intended_use}
+
+**Limits.** {card.limits}
+
+**Input.** {_input(card.recipe)} Beside the waveform it reads {len(card.features)} measurements of
+the same recording (`analysis/features.py`); one that was not measured counts as the median of
+those it learned from. Adults from {card.minimum_age:g} years. Longer recordings are read in
+windows: the highest probability counts, for *normal* the lowest.
+
+**How.** {_HOW[plan.stem]}
+
+## Results on databases that it never saw
+
+Each group of databases was held out once, with everything fitted anew on the others; calibration
+and thresholds for a group come from the held-out answers on the other groups. Intervals are 95 %
+bootstrap over records. A row counts with {MIN_POSITIVES} positives, {MIN_ELSEWHERE} of them
+outside of the group with most. *Coverage* is the part on which the analysis does not abstain
+(signal, age under 18, pacing, suspected arm reversal); *AUROC, all* scores the others by their
+raw probability too. The shipped file is a further fit on all records, its calibration and
+thresholds from all held-out answers, and is not measured itself.
+{CONFIGURATIONS}
+
+**Thresholds.** {card.threshold_purpose}
+
+{_pooled_tables(card)}
+
+AUROC in each group and subgroup that has at least three ECGs with and three without:
+
+{_group_table(card)}
+
+A low pooled AUROC beside good ones within the groups means that it ranks well inside a hospital
+and sets the level wrongly between hospitals.
+
+## Not shipped, and why
+
+{left_out}
+
+## Where it fails
+
+Findings of this model that the analysis called present, on {_TRIED} simulated recordings each
+(`analysis.synthetic`), gates included:
+
+{_failure_table(model)}
+
+## Training data
+
+| source | records | licence | citation |
+|---|---|---|---|
+{sources}
+
+A label that a source does not annotate counts as unknown there, not as absent; so does silence
+on the shape of the QRS complexes and of ST and T in ventricular tachycardia and paced rhythm, and
+on ST and T beside infarction and left bundle branch block. LUDB's recordings were all brought to
+about one voltage, so that what its cardiologists state of hypertrophy is withheld, and *normal*
+where that alone denies it. `training/shipped/corpus.py` holds the tables.
+
+## Again
+
+`python -m training.shipped --data ../shared/data --out analysis/models --created {card.created}`
+on one core; seed 20; the same versions give the same weights.
+"""
+
+
+_HOW: Final[Mapping[str, str]] = {
+    "twelve-lead": (
+        "Rhythm and conduction: soft decision trees on measurements of time, premature beats and "
+        "P waves, or of P and QRS. Normal, infarction and ST-T: such trees on all measurements "
+        "plus a residual network on the waveform."
+    ),
+    "any-lead": (
+        "Soft decision trees on measurements of RR intervals, P waves and odd beats. It learned "
+        "from all leads together, from single ones, and from hand-held and two-lead recorders. "
+        "The waveform itself it does not read."
+    ),
+}
+
+
+def _input(recipe: Recipe) -> str:
+    return (
+        f"{' '.join(recipe.leads)}; {recipe.samples} samples at {recipe.sampling_frequency:g} Hz "
+        f"in {recipe.unit}, pass band {recipe.high_pass:g}–{recipe.low_pass:g} Hz; at least "
+        f"{recipe.minimum_seconds:g} s recorded; at most {recipe.allowed_missing} leads missing."
+    )
+
+
+_COLUMNS: Final = (
+    "AUROC",
+    "coverage",
+    "AUROC, abstentions too",
+    "sensitivity",
+    "specificity",
+    "ECE",
+)
+
+
+def _pooled_tables(card: Card) -> str:
+    """Return one table for each pool of records."""
+    pools = [metric.data for metric in card.metrics if metric.measure == "coverage"]
+    thresholds = {label.key: f"{label.threshold:.2f}" for label in card.labels}
+    parts = []
+    for pool in dict.fromkeys(pools):
+        keys = dict.fromkeys(item.label for item in card.metrics if item.data == pool)
+        rows = [_pooled_row(card, pool, key, thresholds.get(key, "–")) for key in keys]
+        head = (
+            f"### {pool[0].upper()}{pool[1:]}\n\n"
+            "| finding | with / without | AUROC | coverage | AUROC, all | threshold "
+            "| sensitivity | specificity | ECE |\n|---|---|---|---|---|---|---|---|---|"
+        )
+        parts.append("\n".join([head, *rows]))
+    return "\n\n".join(parts)
+
+
+def _pooled_row(card: Card, pool: str, key: str, threshold: str) -> str:
+    found = {
+        metric.measure: metric
+        for metric in card.metrics
+        if metric.label == key and metric.data == pool
+    }
+    first = found["AUROC"]
+    area, coverage, raw, *others = (
+        _words(found[name]) if name in found else "–" for name in _COLUMNS
+    )
+    cells = (
+        VOCABULARY[key].name, f"{first.positives} / {first.negatives}", area, coverage, raw,
+        threshold, *others,
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def _group_table(card: Card) -> str:
+    pools = {metric.data for metric in card.metrics if metric.measure == "coverage"}
+    single = [metric for metric in card.metrics if metric.data not in pools]
+    groups = list(dict.fromkeys(metric.data for metric in single))
+    rows = [f"| finding | {' | '.join(groups)} |", "|---" * (len(groups) + 1) + "|"]
+    for label in card.labels:
+        found = {metric.data: metric for metric in single if metric.label == label.key}
+        cells = [_words(found[group]) if group in found else "–" for group in groups]
+        rows.append(f"| {label.entry.name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _failure_table(model: Model) -> str:
+    names = [label.entry.name for label in model.card.labels]
+    rows = [f"| recording | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for title, ecgs in _hard_cases().items():
+        counts = _counted(model, ecgs)
+        rows.append(f"| {title} | {' | '.join(map(str, counts))} |")
+    return "\n".join(rows)
+
+
+def _counted(model: Model, ecgs: Sequence[ECG]) -> list[int]:
+    """Return how often each label is called present."""
+    counts = dict.fromkeys((label.key for label in model.card.labels), 0)
+    for ecg in ecgs:
+        for finding in analyse(ecg, model, patient=Patient(age=60.0)).findings:
+            if finding.model == model.identity.name and finding.present:
+                counts[finding.key] += 1
+    return list(counts.values())
+
+
+def _hard_cases() -> dict[str, list[ECG]]:
+    sinus = [simulate(Kind.SINUS, seed=seed, noise=0.02).ecg for seed in range(_TRIED)]
+    return {
+        "noise, no heart": [simulate(Kind.NOISE, seed=seed).ecg for seed in range(_TRIED)],
+        "flat line": [replace(ecg, signal=0 * ecg.signal) for ecg in sinus],
+        "sinus rhythm": sinus,
+        "sinus rhythm, arm leads swapped": [_swap_arms(ecg) for ecg in sinus],
+        "sinus rhythm, V1 and V2 missing": [
+            ecg.select(lead for lead in ecg.leads if lead not in (Lead.V1, Lead.V2))
+            for ecg in sinus
+        ],
+        "sinus rhythm, lead I alone": [ecg.select((Lead.I,)) for ecg in sinus],
+        "atrial fibrillation": [
+            simulate(Kind.ATRIAL_FIBRILLATION, seed=seed, noise=0.02).ecg for seed in range(_TRIED)
+        ],
+        "left bundle branch block": [
+            simulate(Kind.LBBB, seed=seed, noise=0.02).ecg for seed in range(_TRIED)
+        ],
+    }
+
+
+def _swap_arms(ecg: ECG) -> ECG:
+    """Return it as with the arm electrodes exchanged: I inverted, II and III, aVR and aVL."""
+    places = (Lead.I, Lead.III, Lead.II, Lead.aVL, Lead.aVR, Lead.aVF, *CHEST)
+    signal = ecg.select(places).signal.copy()
+    signal[0] *= -1
+    return replace(ecg, signal=signal)
+
+
+def _words(metric: Metric) -> str:
+    return f"{metric.value:.2f} ({metric.low:.2f}–{metric.high:.2f})"
