@@ -305,35 +305,66 @@ def _starts(standard: Standardised, ecg: ECG) -> list[int]:
     return [start + max(0, whole - samples) // 2 for start in starts]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Lost:
+    """What each label loses without each part: log-odds, in the order of the labels."""
+
+    leads: Mapping[Lead, Sequence[float]]
+    segments: Mapping[str, Sequence[float]]
+    beats: Mapping[Group, Sequence[float]]
+    rhythm: Mapping[str, Sequence[float]]
+
+
 def _explained(
     reading: _Reading, window: _Window, columns: Mapping[str, int]
 ) -> dict[str, Explanation]:
     """Return the explanation of each key, from one window."""
-    answer, spans = reading.ask([window.whole])[0], _spans(window)
+    answer = reading.ask([window.whole])[0]
+    spans = _spans(window)
     weigh = partial(_weigh, reading, _odds(answer))
-    leads = weigh({lead: _silent(window, lead) for lead in _recorded(reading.standard)})
-    segments = weigh({name: _bridged(window, name, ends) for name, ends in spans.items()})
     groups = _groups(window) if ECTOPIC & columns.keys() else ()
-    beats = weigh({group: _beatless(window, group) for group in groups})
-    rhythm = weigh({RR_INTERVALS: _evened(window)} if RHYTHMS & columns.keys() else {})
+    lost = _Lost(
+        leads=weigh({lead: _silent(window, lead) for lead in _recorded(reading.standard)}),
+        segments=weigh({name: _bridged(window, name, ends) for name, ends in spans.items()}),
+        beats=weigh({group: _beatless(window, group) for group in groups}),
+        rhythm=weigh({RR_INTERVALS: _evened(window)} if RHYTHMS & columns.keys() else {}),
+    )
+    places = {name: _place(window, ends) for name, ends in spans.items()}
     return {
         key: Explanation(
             key=key,
             model=reading.model.identity.name,
             baseline=float(answer[column]),
-            leads={lead: lost[column] for lead, lost in leads.items()},
-            segments=tuple(
-                Segment(name=name, start=start, end=end, weight=segments[name][column])
-                for name, ends in spans.items()
-                for start, end in [_place(window, ends)]
-                if _asked(key, name)
-            ),
-            beats=_of_beats(window, beats, column) if key in ECTOPIC else (),
-            rhythm=rhythm[RR_INTERVALS][column] if key in RHYTHMS else None,
+            leads={lead: each[column] for lead, each in lost.leads.items()},
+            segments=_segments(key, places, lost, column),
+            beats=_of_beats(window, lost, column) if key in ECTOPIC else (),
+            rhythm=lost.rhythm[RR_INTERVALS][column] if key in RHYTHMS else None,
             method=METHOD,
         )
         for key, column in columns.items()
     }
+
+
+def _segments(
+    key: str, places: Mapping[str, tuple[float, float]], lost: _Lost, column: int
+) -> tuple[Segment, ...]:
+    """Return those parts of every beat on which a finding of this kind may rest."""
+    if key in ECTOPIC:
+        return ()
+    return tuple(
+        Segment(name=name, start=start, end=end, weight=lost.segments[name][column])
+        for name, (start, end) in places.items()
+        if key not in RHYTHMS or name in _ATRIAL
+    )
+
+
+def _of_beats(window: _Window, lost: _Lost, column: int) -> tuple[tuple[int, float], ...]:
+    """Return the row and the weight of each beat: the greatest of any group that it is in."""
+    weights: dict[int, float] = {}
+    for group, each in lost.beats.items():
+        for beat in group:
+            weights[beat] = max(weights.get(beat, -np.inf), each[column])
+    return tuple((int(window.rows[beat]), weight) for beat, weight in sorted(weights.items()))
 
 
 def _odds(probabilities: Marks) -> Marks:
@@ -348,22 +379,6 @@ def _weigh(
         return {}
     lost = np.nan_to_num(odds - _odds(reading.ask(list(changed.values()))))
     return dict(zip(changed, (lost.round(_DIGITS) + 0.0).tolist(), strict=True))
-
-
-def _of_beats(
-    window: _Window, lost: Mapping[Group, Sequence[float]], column: int
-) -> tuple[tuple[int, float], ...]:
-    """Return the row and the weight of each beat: the greatest of any group that it is in."""
-    weights: dict[int, float] = {}
-    for group, each in lost.items():
-        for beat in group:
-            weights[beat] = max(weights.get(beat, -np.inf), each[column])
-    return tuple((int(window.rows[beat]), weight) for beat, weight in sorted(weights.items()))
-
-
-def _asked(key: str, segment: str) -> bool:
-    """Return whether a finding may rest on this part of every beat."""
-    return key not in ECTOPIC and (key not in RHYTHMS or segment in _ATRIAL)
 
 
 # What is changed
@@ -439,13 +454,18 @@ def _spans(window: _Window) -> dict[str, Spans]:
     between = "TP" if np.isfinite(marks["p_onset"]).any() else "TQ"
     next_onset = np.fmin(marks["p_onset"], marks["qrs_onset"])[1:]
     found[between] = np.stack([marks["t_offset"][:-1], next_onset], axis=1)
-    return {name: ends for name, ends in found.items() if np.isfinite(ends).all(axis=1).any()}
+    return {name: ends for name, ends in found.items() if _there(ends).any()}
+
+
+def _there(ends: Spans) -> npt.NDArray[np.bool_]:
+    """Return which beats have the part: at a fast rate T runs into the next P."""
+    there: npt.NDArray[np.bool_] = ends[:, 1] > ends[:, 0]
+    return there
 
 
 def _place(window: _Window, ends: Spans) -> tuple[float, float]:
     """Return where a part of the beat lies, in ms after the R peak."""
-    known = np.isfinite(ends).all(axis=1)
-    after = np.median((ends - window.r_peaks[: len(ends), None])[known], axis=0)
+    after = np.median((ends - window.r_peaks[: len(ends), None])[_there(ends)], axis=0)
     start, end = (1000 / window.rate * after).round(1).tolist()
     return start, end
 

@@ -351,8 +351,8 @@ class Segment:
 class Explanation:
     """What a finding of a model rests on, as :func:`analysis.explain.explain` tells it.
 
-    A weight is the log-odds that the finding loses without the part: 0.7 halves the odds of a
-    rare finding, a negative one spoke against it.
+    A weight is the log-odds that the finding loses without the part: 0.7 halves its odds, and a
+    negative one spoke against it.
 
     Parameters
     ----------

@@ -1,13 +1,14 @@
 """Small learning tasks for tests: waves of a known size under noise, and nets that learn them."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from analysis.recipe import Recipe
-from training.architectures import Net, build
+from training.architectures import Net, initialise
+from training.architectures.net import Image, Pool, convolution
 from training.fit import Examples
 from training.plan import Augment, Plan
 
@@ -50,7 +51,14 @@ def examples(
 TRAIN, VALIDATION = examples(64, 1), examples(48, 2)
 
 
-def net(**options: Any) -> Net:
-    """Return a small net, always with the same weights."""
+def net(*, leads: int = 3, outputs: int = 2, width: int = 16, dropout: float = 0.0) -> Net:
+    """Return a small net of two blocks, always with the same weights."""
     torch.manual_seed(0)
-    return build("inceptiontime", **{"leads": 3, "outputs": 2, "filters": 4} | options)
+    blocks = [
+        nn.Sequential(convolution(inputs, width, 9, stride=2), nn.BatchNorm2d(width), nn.ReLU())
+        for inputs in (leads, width)
+    ]
+    backbone = nn.Sequential(Image(), *blocks, Pool())
+    made = Net(backbone, width=width, outputs=outputs, features=0, dropout=dropout)
+    initialise(made)
+    return made

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from corpora import RECIPE, imported, write_plain
+from corpora import RECIPE, ecg, imported
 
+import analysis
 from analysis.card import Activation, Card, Label
+from analysis.ecg import Recording
 from analysis.synthetic import Kind
 from training.architectures import build
 from training.cards import self_test
@@ -28,11 +30,13 @@ KEYS = ("lbbb", "normal")
 SPLIT = Order(fractions={"train": 0.4, "validation": 0.2, "calibration": 0.2, "test": 0.2})
 
 
-def two_hearts(folder: Path, count: int = 40) -> Corpus:
+def two_hearts(folder: Path, count: int = 40, duration: float = 3.0) -> Corpus:
     """Return a corpus of recordings, every other one with a left bundle branch block."""
     source = folder / "source"
+    source.mkdir(parents=True)
     for number in range(count):
-        write_plain(source / name(number), number, Kind.LBBB if number % 2 else Kind.SINUS)
+        made = ecg(number, Kind.LBBB if number % 2 else Kind.SINUS, duration=duration)
+        analysis.write(Recording(ecg=made, format="simulated"), source / name(number))
     corpus = Corpus.create(folder / "corpus")
     imported(corpus, source)
     label(corpus, {number: bool(number % 2) for number in range(count)})

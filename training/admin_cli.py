@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dicom_node.cli import REFUSED, USAGE, Config, Json, Stop, _settings
-from dicom_node.settings import Role
 
 if TYPE_CHECKING:
+    from dicom_node.settings import Role
     from training.admin.accounts import Accounts
     from training.admin.schedule import Schedules
 
@@ -30,7 +30,10 @@ schedule = typer.Typer(no_args_is_help=True, help="Plans that are run by themsel
 admin.add_typer(users, name="user")
 admin.add_typer(keys, name="key")
 
-Roles = Annotated[list[Role], typer.Option("--role", help="May be given several times.")]
+Roles = Annotated[
+    list[str],
+    typer.Option("--role", help="viewer, operator, reviewer, trainer or admin; or several."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -70,12 +73,10 @@ def serve(
             f"make users:\n  {key}",
             highlight=False,
         )
-    if app.serve(settings):
-        raise Stop(
-            f"The admin service cannot start: is port {settings.admin.port} free, and do the TLS "
-            "files belong together?",
-            REFUSED,
-        )
+    try:
+        app.serve(settings)
+    except app.CannotServe as error:
+        raise Stop(f"The admin service cannot start: {error}.", REFUSED) from None
 
 
 # People and keys
@@ -97,7 +98,7 @@ def add_user(
         if len(password) < SHORTEST_PASSWORD:
             raise Stop(f"A password has at least {SHORTEST_PASSWORD} characters.", USAGE)
         try:
-            made = accounts.add_user(name, roles, time.time(), password=password)
+            made = accounts.add_user(name, _roles(roles), time.time(), password=password)
         except NameTaken as error:
             raise Stop(str(error), REFUSED) from None
         accounts.ledger.record(Event(event="user-create", detail=_by(user=name)), time.time())
@@ -132,7 +133,7 @@ def add_key(
     from dicom_node.ledger import Event
 
     with _accounts(config) as accounts:
-        made, text = accounts.add_key(label, roles, time.time(), days=days)
+        made, text = accounts.add_key(label, _roles(roles), time.time(), days=days)
         detail = _by(key=made.prefix, roles=" ".join(roles))
         accounts.ledger.record(Event(event="key-create", detail=detail), time.time())
     print(text)  # noqa: T201 - data goes to stdout
@@ -285,6 +286,15 @@ def _schedules(config: Path | None) -> "Iterator[Schedules]":
     with opened(settings) as ledger:
         tables.create(ledger)
         yield schedules_of(Office(settings=settings, ledger=ledger))
+
+
+def _roles(names: list[str]) -> "list[Role]":
+    from dicom_node.settings import Role
+
+    try:
+        return [Role(name) for name in names]
+    except ValueError:
+        raise Stop(f"A role is one of {', '.join(Role)}.", USAGE) from None
 
 
 def _by(**words: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from analysis.features import Features, chosen, measure_features
 from analysis.model import Model
 from training.caches import Cache, Rows
 from training.corpus import Corpus, Record
@@ -91,10 +92,21 @@ def served_by(model: Model, corpus: Corpus, ids: Sequence[str]) -> Array:
     """
     cache = corpus.cache(model.card.recipe, processes=1)
     rows = cache.rows(ids)
-    found = [model.probabilities(np.asarray(cache.signal[part])) for part in _parts(rows)]
-    keys = [label.key for label in model.card.labels]
     owners = [cache.ids[row] for row in rows]
+    measured = _measured(model, corpus, owners)
+    parts = zip(_parts(rows), _parts(np.arange(len(rows))), strict=True)
+    found = [model.probabilities(cache.signal[part], measured[those]) for part, those in parts]
+    keys = [label.key for label in model.card.labels]
     return by_record(np.concatenate(found), owners, ids, keys, Task.MULTI_LABEL)
+
+
+def _measured(model: Model, corpus: Corpus, owners: Sequence[str]) -> Features:
+    """Return the features that a package reads beside the waveform, ``(rows, features)``."""
+    wanted = model.card.features
+    if not wanted:
+        return np.empty((len(owners), 0), np.float32)
+    known = {each: chosen(measure_features(corpus.ecg(each)), wanted) for each in set(owners)}
+    return np.array([known[owner] for owner in owners], np.float32)
 
 
 def _parts(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:

@@ -14,8 +14,8 @@ from analysis.synthetic import Kind, simulate
 from training.convert import INPUT, OUTPUT
 from training.corpus import Record
 from training.evaluate import Evaluation
-from training.first_card import SOURCES
 from training.plan import Mode, Plan, Task
+from training.shipped.corpus import SOURCES
 
 ADULT: Final = 18.0
 """Years."""
@@ -45,6 +45,7 @@ def make_card(
     evaluation: Evaluation,
     judged: str,
     taught: Iterable[Record],
+    start: str,
     notes: Sequence[str],
 ) -> Card:
     """Return the card of a net.
@@ -57,6 +58,8 @@ def make_card(
         On which recordings `evaluation` was made, in words.
     taught
         The recordings that it learned from.
+    start
+        The name of its base.
     notes
         What limits it, one sentence each.
     """
@@ -66,7 +69,7 @@ def make_card(
         version=version,
         created=created.isoformat(),
         intended_use=_USE,
-        limits=_limits(plan, len(records), notes),
+        limits=_limits(plan, start, len(records), notes),
         input=INPUT,
         output=OUTPUT,
         recipe=plan.recipe,
@@ -92,9 +95,10 @@ def self_test(recipe: Recipe) -> tuple[ECG, ...]:
     return tuple(simulate(kind, duration=duration, sampling_frequency=_RATE).ecg for kind in kinds)
 
 
-def _limits(plan: Plan, records: int, notes: Sequence[str]) -> str:
-    start = "random weights" if plan.mode is Mode.SCRATCH else f"{plan.base} (mode {plan.mode})"
-    text = f"It learned from {records} recordings, from {start}. {' '.join(notes)}"
+def _limits(plan: Plan, start: str, records: int, notes: Sequence[str]) -> str:
+    scratch = plan.mode is Mode.SCRATCH
+    begun = f"random weights ({start})" if scratch else f"{start} (mode {plan.mode})"
+    text = f"It learned from {records} recordings, from {begun}. {' '.join(notes)}"
     return text[:_LONGEST_TEXT].strip()
 
 

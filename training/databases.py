@@ -2,7 +2,7 @@
 
 Every database looked for other things. What it did not look for is unknown, what it looked for
 and did not name is absent: the findings of the first model by the schemes of
-:mod:`training.first_corpus`, the others by the lists below.
+:mod:`training.shipped.corpus`, the others by the lists below.
 """
 
 import ast
@@ -13,10 +13,10 @@ from typing import Final
 
 from analysis.codes import VOCABULARY
 from analysis.ecg import Lead, Sex
-from training.first_corpus import LABELS, SCHEMES
 from training.importing import Item
 from training.label_maps import AHA, NAME, SCP, SCT, standard_map
 from training.labels import Origin, Value
+from training.shipped.corpus import LABELS, SCHEMES
 
 Known = Mapping[str, bool | None]
 """Present, absent, or in doubt."""

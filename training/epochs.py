@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -307,20 +307,23 @@ class Journal(pl.Callback):
         self.epochs = [Epoch(**epoch) for epoch in state_dict["epochs"]]
         self.ending = state_dict["ending"] and Ending(state_dict["ending"])
 
-    def resume(self) -> Path | None:
+    def resume(self, net: nn.Module) -> Path | None:
         """Take up what lies in the folder; return the checkpoint to go on from, if there is one.
 
         Raises
         ------
         ValueError
-            If it is another plan's.
+            If it is another plan's, or another net's.
         """
         path = self.folder / LAST
         if not path.is_file():
             return None
-        state = torch.load(path, map_location="cpu", weights_only=True)["callbacks"][_STATE]
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        state = kept["callbacks"][_STATE]
         if state["plan"] != self.plan.digest:
             raise ValueError(f"In {self.folder} lies a run of another plan.")
+        if _shapes(_of_net(kept)) != _shapes(net.state_dict()):
+            raise ValueError(f"In {self.folder} lies a run of another net.")
         self.load_state_dict(state)
         self._write()
         return path
@@ -399,5 +402,13 @@ def _sync(path: Path) -> None:
 
 def restore(net: nn.Module, path: Path) -> None:
     """Give a net the weights that a checkpoint of it holds."""
-    tensors = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    net.load_state_dict({name.removeprefix("net."): value for name, value in tensors.items()})
+    net.load_state_dict(_of_net(torch.load(path, map_location="cpu", weights_only=True)))
+
+
+def _of_net(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    tensors: Mapping[str, Tensor] = checkpoint["state_dict"]
+    return {name.removeprefix("net."): values for name, values in tensors.items()}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: values.shape for name, values in tensors.items()}

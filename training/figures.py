@@ -328,7 +328,13 @@ def _roc(axes: Axes, item: OfKey) -> None:
     axes.plot(*zip(*item.roc, strict=True), color=BLUE, lw=1.8)
     shapes = zip(item.operating_points, ("o", "s", "^"), (ORANGE, GREEN, PINK), strict=True)
     for point, shape, colour in shapes:
-        look = {"color": colour, "ms": 7, "mec": "white", "mew": 0.8, "clip_on": False}
+        look: dict[str, Any] = {
+            "color": colour,
+            "ms": 7,
+            "mec": "white",
+            "mew": 0.8,
+            "clip_on": False,
+        }
         axes.plot(1 - point.specificity, point.sensitivity, shape, label=point.name, **look)
     _stored(axes, item, "specificity", "sensitivity", lambda specificity: 1 - specificity)
     axes.text(0.97, 0.05, f"AUROC {item.figures['AUROC'].value:.2f}", ha="right", fontsize=8)
@@ -346,7 +352,7 @@ def _stored(axes: Axes, item: OfKey, across: str, up: str, place: Callable[[floa
     x, y = item.figures[across].value, item.figures[up].value
     if x is not None and y is not None:
         label = "likeliest class" if item.threshold is None else "stored threshold"
-        look = {"color": "black", "ms": 6, "mew": 1.6, "clip_on": False}
+        look: dict[str, Any] = {"color": "black", "ms": 6, "mew": 1.6, "clip_on": False}
         axes.plot(place(x), y, "x", label=label, **look)
 
 

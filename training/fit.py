@@ -44,8 +44,8 @@ from training.shim import prepare_torchvision
 prepare_torchvision()
 
 import lightning.pytorch as pl  # noqa: E402 - the shim comes first
-from lightning.pytorch.plugins.environments import (  # noqa: E402 - the same
-    SLURMEnvironment,
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # noqa: E402 - the same
+from lightning.fabric.plugins.environments.torchelastic import (  # noqa: E402 - the same
     TorchElasticEnvironment,
 )
 
@@ -68,8 +68,9 @@ Array = npt.NDArray[np.float64]
 _BATCH: Final = 64
 _KNOWN_WARNINGS: Final = (r"`isinstance\(treespec, LeafSpec\)` is deprecated",)
 """Of Lightning beside this torch."""
-_STILL: Final = 1e-6
-"""Spread of an embedding below which it says nothing."""
+_STILL: Final = 0.01
+"""Spread of an embedding, as a share of their size, below which it counts as so large: what
+hardly changes would carry the runtimes' rounding into the logits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -132,8 +133,8 @@ def fit(
     Raises
     ------
     ValueError
-        If nothing can be learned or judged from these examples, or another plan's run lies in
-        the folder.
+        If nothing can be learned or judged from these examples, the plan asks for processes
+        that nobody started, or the run of another plan or net lies in the folder.
     NothingLearned
         If it is asked to stop before the first epoch is complete.
     """
@@ -152,13 +153,13 @@ def fit(
     journal = Journal(folder, plan, report=report, stopping=stopping)
     journal.unit = scale.spread if plan.watched is Metric.MAE else 1.0
     with torch.random.fork_rng(devices=[]):
-        _learn(pupil, plan, train, validation, journal, options)
-    restore(pupil, folder / BEST)
+        _learn(pupil, plan, (train, validation), journal, options)
+    restore(pupil.cpu(), folder / BEST)
     if isinstance(pupil, _Head):
         pupil.settle()
     scale.apply(net)
     return Fitted(
-        net=net.cpu().requires_grad_().eval(),
+        net=net.requires_grad_().eval(),
         epochs=tuple(journal.epochs),
         best=journal.best,
         learning_rate=journal.rate,
@@ -313,7 +314,8 @@ class _Head(nn.Module):
             rows = [kept(net, part.waveforms, part.ids, place) for part in parts]
         if isinstance(self.head, nn.Linear):
             mean, spread = rows[0].mean(axis=0), rows[0].std(axis=0)
-            spread[spread < _STILL] = 1
+            size = float(np.sqrt(np.square(rows[0]).mean()))
+            spread = np.maximum(spread, _STILL * size or 1).astype(np.float32)
             rows = [(some - mean) / spread for some in rows]
             self._mean, self._spread = torch.from_numpy(mean), torch.from_numpy(spread)
         heard = [replace(part, waveforms=some) for part, some in zip(parts, rows, strict=True)]
@@ -333,21 +335,20 @@ class _Head(nn.Module):
 def _learn(
     net: nn.Module,
     plan: Plan,
-    train: Examples,
-    validation: Examples,
+    parts: tuple[Examples, Examples],
     journal: Journal,
     options: Mapping[str, Any],
 ) -> None:
     """Let the net learn until the journal knows why it ended, or until someone asks to stop."""
-    checkpoint = journal.resume()
+    checkpoint = journal.resume(net)
     if journal.ending is not None:
         return
     if checkpoint is None:
-        journal.rate = _rate(net, plan, train)
-    learner = Learner(net.train(), plan, train, validation, journal.rate)
-    trainer = _trainer(plan, journal, options)
+        journal.rate = _rate(net, plan, parts[0])
+    learner = Learner(net.train(), plan, *parts, journal.rate)
     try:
         with _quiet():
+            trainer = _trainer(plan, journal, options)
             trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
     except Halt:
         if not journal.epochs:

@@ -271,13 +271,25 @@ def list_(
 
 
 @train.command()
-def show(number: Number, config: Config = None, as_json: Json = False) -> None:
+def show(
+    number: Number,
+    model: Annotated[
+        bool, typer.Option("--model", help="Only the digest of its candidate.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     """Show one run: its plan, its curves and what came of it."""
     from training.progress import curves
 
     settings = _settings(config)
     with _found(settings) as runs:
         run = runs.get(number)
+    if model:
+        if run.model is None:
+            raise Stop(f"No model came of run {number}.", REFUSED)
+        _say(run.model)
+        return
     folder = settings.runs_folder / str(number)
     epochs = _epochs(folder)
     if as_json:

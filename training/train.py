@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from analysis.errors import ModelRejected
 from analysis.model import load_model
 from dicom_node.models import ModelStore
 from training.answers import beside, by_record, examples
-from training.bases import Base, check_same, net_of, open_base
+from training.bases import Base, check_same, net_of, open_base, read_base
 from training.caches import Cache
 from training.calibrate import FEW, Calibrated, Calibration, calibrate, thresholds
 from training.cards import make_card, self_test
@@ -34,7 +34,9 @@ from training.evaluate import Difference, Evaluation, evaluate, groups_of
 from training.fit import LAST, Ending, Epoch, Examples, Fitted, NothingLearned, fit, predict
 from training.gate import Verdict, judge, separate
 from training.intervals import Array
-from training.plan import Mode, Plan, Task
+from training.lead_subsets import sentence as lead_sentence
+from training.lead_subsets import try_subsets
+from training.plan import CURRENT, Mode, Plan, Task
 from training.prepare import CannotTrain, Prepared, open_corpus, prepare
 from training.publish import publish
 from training.report_html import write_report
@@ -42,9 +44,9 @@ from training.splits import Split
 from training.steps import Stage, Step
 
 RUN, PLAN, SPLIT, NOTES = "run.json", "plan.json", "split.json", "notes.json"
-EVALUATION, CURRENT, DIFFERENCE = "evaluation.json", "current.json", "difference.json"
+EVALUATION, OTHER, DIFFERENCE = "evaluation.json", "current.json", "difference.json"
 TESTED, PARITY, VERDICT, OUTCOME = "tested.json", "parity.json", "verdict.json", "outcome.json"
-PACKAGE, NET, REPORT = "package.onnx", "net.onnx", "report.html"
+BASE, PACKAGE, NET = "base.onnx", "package.onnx", "net.onnx"
 
 _PARITY_RECORDS: Final = 256
 
@@ -137,7 +139,7 @@ def train(
     if outcome := Outcome.of(folder):
         return outcome
     report(Step(stage=Stage.CHECK, said="It checks the plan."))
-    base = open_base(plan, store)
+    base = open_base(_pinned(folder, plan, store), store)
     _prepared(plan, base, None, None)
     report(Step(stage=Stage.PREPARE, said="It brings recordings into the form of the input."))
     cache = open_corpus(plan).cache(base.recipe, processes=processes)
@@ -213,6 +215,8 @@ class _Served:
     net: nn.Module
     calibration: Calibration
     thresholds: tuple[float, ...]
+    notes: tuple[str, ...]
+    """A sentence for each thing that limits it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +245,16 @@ def _claim(folder: Path, plan: Plan, now: float) -> float:
     if run["plan"] != plan.digest:
         raise CannotTrain(f"{folder} holds the run of another plan.")
     return float(run["began"])
+
+
+def _pinned(folder: Path, plan: Plan, store: ModelStore | None) -> Plan:
+    """Return the plan with the model that was current when the run began."""
+    if plan.base != CURRENT:
+        return plan
+    path = folder / BASE
+    if not path.is_file():
+        _put(path, read_base(CURRENT, store)[0])
+    return replace(plan, base=str(path))
 
 
 def _prepared(
@@ -309,7 +323,11 @@ def _serve(work: _Work, net: nn.Module) -> _Served:
     if plan.task is not Task.REGRESSION:
         answers = by_record(calibration.apply(logits), part.ids, ids, plan.keys, plan.task)
         chosen = thresholds(answers, truth, plan.keys, plan.threshold_purpose)
-    return _Served(net=net, calibration=calibration, thresholds=chosen)
+    tried = try_subsets(net, calibration, plan, work.examples(work.prepared.split.validation))
+    notes = [lead_sentence(tried), *calibration.notes]
+    if set(ids) & set(work.prepared.split.validation):
+        notes.append("The calibration part has too few of some finding: the validation part helps.")
+    return _Served(net=net, calibration=calibration, thresholds=chosen, notes=tuple(notes))
 
 
 # The judgement
@@ -325,11 +343,11 @@ def _judge(work: _Work, served: _Served, store: ModelStore | None, now: float) -
         evaluation = _evaluated(work, answers, served.thresholds)
         _once(folder / EVALUATION, evaluation.to_json)
         current, difference = _beside_current(work, answers, store) or (None, None)
-        _once(folder / CURRENT, current.to_json if current else _null)
+        _once(folder / OTHER, current.to_json if current else _null)
         _once(folder / DIFFERENCE, difference.to_json if difference else _null)
     return _Judged(
         evaluation=Evaluation.from_json((folder / EVALUATION).read_text()),
-        current=_unless_null(folder / CURRENT, Evaluation.from_json),
+        current=_unless_null(folder / OTHER, Evaluation.from_json),
         difference=_unless_null(folder / DIFFERENCE, Difference.from_json),
     )
 
@@ -447,7 +465,8 @@ def _card(work: _Work, served: _Served, judged: _Judged, created: date) -> Card:
         evaluation=judged.evaluation,
         judged=f"{_part(work)} part: {len(work.judging)} recordings",
         taught=[prepared.records[record] for record in work.taught],
-        notes=(*prepared.notes, *served.calibration.notes),
+        start=work.base.name,
+        notes=(*served.notes, *prepared.notes),
     )
 
 
@@ -481,27 +500,44 @@ def _evidence(work: _Work, judged: _Judged, made: _Made) -> dict[str, Any]:
 
 def _conclude(work: _Work, fitted: Fitted, judged: _Judged, made: _Made) -> Outcome:
     """Return the outcome, after the report was written."""
+    prepared = work.prepared
+    before = tuple(_judged_before(work))
     write_report(
         work.folder,
         plan=work.plan,
-        split=work.prepared.split,
+        split=prepared.split,
         epochs=fitted.epochs,
         evaluation=judged.evaluation,
         difference=judged.difference,
         verdict=made.verdict,
         card=made.card,
-        notes=[note for note in work.prepared.notes if note not in work.prepared.split.warnings],
+        notes=[*before, *(note for note in prepared.notes if note not in prepared.split.warnings)],
     )
     outcome = Outcome(
         folder=work.folder,
         model=made.model,
         passed=made.verdict.passed,
         said=_said(work, judged, made),
-        notes=(*work.prepared.notes, *judged.evaluation.notes),
+        notes=(*before, *prepared.notes, *judged.evaluation.notes),
     )
     _put(work.folder / OUTCOME, json.dumps(outcome.to_mapping(), indent=1).encode())
-    (work.folder / LAST).unlink()
+    (work.folder / LAST).unlink(missing_ok=True)
     return outcome
+
+
+def _judged_before(work: _Work) -> Iterator[str]:
+    """Yield a sentence if the same recordings judged other runs before."""
+    mine = json.loads((work.folder / TESTED).read_text(encoding="utf-8"))
+    others = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in work.folder.parent.glob(f"*/{TESTED}")
+    ]
+    same = [item for item in others if item["digest"] == mine["digest"] and item["at"] < mine["at"]]
+    if same:
+        yield (
+            f"The {mine['part']} part judged {len(same)} runs before this one: what was chosen by"
+            " it is no longer new to it."
+        )
 
 
 def _said(work: _Work, judged: _Judged, made: _Made) -> str:

@@ -24,7 +24,9 @@ from office import opened
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 from dicom_node.link import Rejected, Unanswered, Unreachable
+from dicom_node.models import identity_of
 from dicom_node.settings import Exchange, Role
+from training.admin.api import models
 from training.exchange import Description, Refused, Shelf
 
 SECRET = "a password of the exchange"
@@ -338,7 +340,10 @@ def test_listing_names_models_alone(liar: Callable[..., Shelf]) -> None:
 # Through the API
 
 
-def test_model_goes_from_one_site_to_another(dav: str, tmp_path: Path) -> None:
+def test_model_goes_from_one_site_to_another(
+    dav: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "apart", identity_of)  # as other tests do it, and faster
     secret = tmp_path / "password"
     secret.write_text(SECRET)
     exchange = {"name": "sites", "url": dav, "username": "site", "password_file": secret}

@@ -115,6 +115,7 @@ def test_markup_in_a_card_is_data(crowd: Desk) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.slow
 def test_model_of_exchangeai_becomes_a_package_with_a_card(crowd: Desk) -> None:
     model = graph(samples=1000)
     for key, value in (
@@ -132,6 +133,7 @@ def test_model_of_exchangeai_becomes_a_package_with_a_card(crowd: Desk) -> None:
     assert "Unknown" in card["limits"]
 
 
+@pytest.mark.slow
 def test_code_in_metadata_of_exchangeai_is_never_run(crowd: Desk) -> None:
     model = graph(samples=1000)
     entry = model.metadata_props.add()

@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cheroot import wsgi
 from installed import simulated
 from node import Node, free_port, poll
 from pydicom import dcmread
 from support import need_file
+from tiny_model import packed
 from wsgidav.wsgidav_app import WsgiDAVApp
 
+import analysis
+from analysis.ecg import ECG, STANDARD_12, Lead
 from analysis.synthetic import Kind
 from dicom_node import scu
 from dicom_node.pacs import Pacs
@@ -37,6 +41,25 @@ HEARTS = 48
 PATIENCE = 240.0
 OURS = 3
 """Objects that the node makes of one ECG."""
+
+
+_WIDE = """() => Math.max(document.documentElement.scrollWidth,
+  ...[...document.querySelectorAll(".main-svg")].map((svg) => svg.getBoundingClientRect().right))"""
+
+
+_DRAWN = """() => {
+  const found = {};
+  let label = null;
+  for (const item of document.querySelectorAll("#paper > *")) {
+    if (item.matches("text.lead")) label = item.textContent;
+    if (!label || !item.matches("path.trace:not(.pulse)")) continue;
+    const points = [...item.getAttribute("d").matchAll(/[ML](-?[\\d.]+) (-?[\\d.]+)/g)];
+    found[label] = points.map(([, x, y]) => [Number(x), Number(y)]);
+    label = null;
+  }
+  return found;
+}"""
+"""Points of each curve, mm, by the label that stands at it."""
 
 
 @dataclass
@@ -91,13 +114,15 @@ class Walk:
         self.seen += 1
         for device, (width, height) in WIDTHS.items():
             self.page.set_viewport_size({"width": width, "height": height})
+            fits = poll(lambda most=width: self.wide() <= most, 10.0)
             path = self.pictures / f"{self.seen:02}-{name}-{device}.png"
             self.page.screenshot(path=path, full_page=True)
-            assert self.wide() <= width, f"{name} is wider than {width} px"
+            assert fits, f"{name} is wider than {width} px"
         self.page.set_viewport_size({"width": 1280, "height": 800})
 
     def wide(self) -> int:
-        return int(self.page.evaluate("document.documentElement.scrollWidth"))
+        """Return how wide the page and its widest chart are, px."""
+        return int(self.page.evaluate(_WIDE))
 
     def sign_in(self, name: str) -> None:
         self.open("/signin")
@@ -241,6 +266,11 @@ def correct_a_label(walk: Walk) -> None:
     page.fill("form[data-label=more] input[name=key]", "low_voltage")
     page.click("form[data-label=more] button[value=absent]")
     walk.until("form[data-label=more] output:has-text('Kept')")
+    page.keyboard.press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("j")
+    page.keyboard.press("a")
+    walk.until("[data-finding] output:has-text('Kept: present.')")
     page.reload()
     assert "Low QRS voltage: absent" in page.inner_text("[aria-label=Notes]")
     walk.until("#ecg[data-ready=true]")
@@ -319,56 +349,100 @@ def test_from_an_upload_to_a_model_that_speaks_and_back(
         assert "walked" not in send(walk, pacs, tmp_path, 3)
 
 
-def test_data_sets_and_system_are_drawn_and_the_audit_chain_holds(
-    tmp_path: Path, pictures: Path
-) -> None:
-    house = House(tmp_path / "house", overrides={"WORK__WORKERS": "1", "TRAINING__WORKER": "false"})
-    with walking(house, pictures) as walk:
-        walk.seen = 60
-        upload(walk, hearts(tmp_path / "hearts", 8))
-        walk.open("/recordings")
-        walk.picture("recordings")
-        walk.open("/datasets")
-        walk.until("#ages .main-svg")
-        walk.picture("data-sets")
-        walk.open("/system")
-        walk.page.click("#verify")
-        walk.until("output:has-text('the chain holds')")
-        walk.picture("system")
+def tuned(path: Path) -> Path:
+    """Write an ECG whose leads, in an odd order, each have a frequency of their own: 1 mV each."""
+    leads = tuple(reversed(STANDARD_12))
+    seconds = np.arange(5000) / 500.0
+    rows = [np.sin(2 * np.pi * _tune(lead) * seconds) for lead in leads]
+    ecg = ECG(signal=np.array(rows, np.float32), leads=leads, sampling_frequency=500.0)
+    analysis.write(analysis.Recording(ecg=ecg, format="tuned"), path)
+    return path
 
 
-def test_schedule_that_starts_a_run_and_models_that_travel(tmp_path: Path, pictures: Path) -> None:
-    (tmp_path / "shelf").mkdir()
-    with dav(tmp_path / "shelf") as shelf:
-        house = House(
-            tmp_path / "house", overrides={"WORK__WORKERS": "1", "TRAINING__WORKER": "false"},
-            shelf=shelf,
-        )  # fmt: skip
+def _tune(lead: Lead) -> float:
+    return 1.0 + STANDARD_12.index(lead) / 2
+
+
+def hold_a_ruler_to_the_paper(walk: Walk, folder: Path) -> None:
+    """Measure every curve of an ECG of known leads: whose it is, and whether it is true to scale."""
+    upload(walk, [tuned(folder / "tuned.npz")])
+    walk.page.click("#outcomes tr[data-href] a")
+    walk.until("#ecg[data-ready=true]")
+    walk.page.keyboard.press("2")
+    drawn = {lead: np.array(points) for lead, points in walk.page.evaluate(_DRAWN).items()}
+    assert list(drawn) == [str(lead) for lead in STANDARD_12]
+    for lead in STANDARD_12:
+        x, y = drawn[lead].T
+        crossings = np.count_nonzero(np.diff(np.signbit(y - (y.max() + y.min()) / 2)))
+        assert crossings == pytest.approx(20 * _tune(lead), abs=1.5), lead
+        assert np.ptp(y) == pytest.approx(20.0, abs=0.1)  # 2 mV at 10 mm/mV
+        assert np.ptp(x) == pytest.approx(250.0, abs=0.1)  # 10 s at 25 mm/s
+    box = walk.page.locator("#paper").bounding_box()
+    assert box["width"] == pytest.approx(260 * 96 / 25.4, abs=3)  # CSS: 96 px are an inch
+    walk.picture("paper")
+
+
+def look_at_the_rest(walk: Walk) -> None:
+    """Open the corpus, its charts, a model's curve on it, and the system with its audit chain."""
+    walk.open("/recordings")
+    walk.picture("recordings")
+    walk.open("/datasets")
+    walk.until("#ages .main-svg")
+    walk.picture("data-sets")
+    walk.open("/system")
+    walk.page.click("#verify")
+    walk.until("output:has-text('the chain holds')")
+    walk.picture("system")
+
+
+def keep_a_schedule(walk: Walk) -> None:
+    """Add a schedule, pause it, and remove it again."""
+    page = walk.page
+    walk.open("/schedule")
+    page.fill("input[name=schedule_name]", "Mondays")
+    page.fill("input[name=new_labelled]", "100")
+    page.fill("input[name=window]", "20:00-06:00")
+    page.check("input[value=lbbb]")
+    page.click("button:has-text('Add the schedule')")
+    walk.until("td:has-text('Mondays')")
+    assert "of 100 new labelled ECGs" in page.content()
+    walk.picture("schedule")
+    page.click("button:has-text('Pause')")
+    walk.until("button:has-text('Go on')")
+    page.click("button:has-text('Remove')")
+    walk.until("p:has-text('There is none yet.')")
+
+
+def exchange_models(walk: Walk, shelf: Path) -> None:
+    """Push the model in service, and pull one that another site left."""
+    page = walk.page
+    (shelf / "tiny.onnx").write_bytes(packed())
+    walk.open("/models")
+    page.click("button:has-text('Push')")
+    walk.until("#message.fine")
+    walk.until("[data-list=sites] td:has-text('installed')")
+    assert len(list(shelf.rglob("*.onnx"))) == 2
+    walk.picture("exchange")
+    page.click("[data-list=sites] tr:has-text('installed') button:has-text('Verify')")
+    walk.until("#message:has-text('what its description says')")
+    page.click("[data-list=sites] tr:has-text('tiny.onnx') button:has-text('Pull')")
+    page.wait_for_url("**/models/*")
+    walk.until("h1:has-text('Tiny 1')")
+    assert "It has no verdict of the promotion gate." in page.inner_text("main")
+    walk.picture("pulled")
+
+
+def test_schedule_that_is_kept_and_models_that_travel(tmp_path: Path, pictures: Path) -> None:
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    overrides = {"WORK__WORKERS": "1", "TRAINING__WORKER": "false"}
+    with dav(folder) as shelf:
+        house = House(tmp_path / "house", overrides=overrides, shelf=shelf)
         with walking(house, pictures) as walk:
             walk.seen = 40
-            page = walk.page
+            walk.page.on("dialog", lambda dialog: dialog.accept())
             upload(walk, hearts(tmp_path / "hearts", 8))
-
-            walk.open("/schedule")
-            page.fill("input[name=schedule_name]", "Mondays")
-            page.fill("input[name=new_labelled]", "100")
-            page.fill("input[name=window]", "20:00-06:00")
-            page.check("input[value=lbbb]")
-            page.click("button:has-text('Add the schedule')")
-            walk.until("td:has-text('Mondays')")
-            assert "of 100 new labelled ECGs" in page.content()
-            walk.picture("schedule")
-            page.click("button:has-text('Pause')")
-            walk.until("button:has-text('Go on')")
-            page.on("dialog", lambda dialog: dialog.accept())
-            page.click("button:has-text('Remove')")
-            walk.until("p:has-text('There is none yet.')")
-
-            walk.open("/models")
-            page.click("button:has-text('Push')")
-            walk.until("#message.fine")
-            walk.until("[data-list=sites] td:has-text('installed')")
-            walk.picture("exchange")
-            page.click("[data-list=sites] button:has-text('Verify')")
-            walk.until("#message:has-text('what its description says')")
-            assert len(list((tmp_path / "shelf").rglob("*.onnx"))) == 1
+            hold_a_ruler_to_the_paper(walk, tmp_path)
+            keep_a_schedule(walk)
+            exchange_models(walk, folder)
+            look_at_the_rest(walk)

@@ -15,6 +15,7 @@ from analysis.features import names
 from analysis.model import load_model, shipped_models
 from analysis.standardise import standardise
 from analysis.synthetic import Kind, simulate
+from training.convert import to_torch
 from training.shipped import fit as fitting
 from training.shipped.__main__ import produce
 from training.shipped.build import Workshop, make
@@ -29,7 +30,7 @@ from training.shipped.corpus import (
 from training.shipped.examples import Example, alone, prepare
 from training.shipped.fit import fit, logits
 from training.shipped.forest import DEPTH, SoftForests, grow, scale
-from training.shipped.graph import Graph, export
+from training.shipped.graph import Graph, export, network
 from training.shipped.judge import (
     Answers,
     Calibration,
@@ -338,6 +339,21 @@ def test_an_exported_graph_gives_torchs_answers_in_the_runtime(
     waveforms = np.concatenate([item.windows[:1] for item in examples[:3]])
     content = export(graph, waveforms, np.stack([item.features for item in examples[:3]]))
     assert b"waveform" in content
+
+
+@legacy_exporter
+def test_the_network_inside_can_be_trained_on(examples: list[Example]) -> None:
+    parts = make(small_plan(), examples, [], Workshop(None, epochs=1, nets=0))
+    net, same = Net(leads=12, labels=len(LABELS)).eval(), [Calibration(1.0, 0.0, 0.5)] * 2
+    waveforms = np.concatenate([item.windows[:1] for item in examples[:3]])
+    features = np.stack([item.features for item in examples[:3]])
+    whole = export(Graph(parts.forests, [net], [0, None], same), waveforms, features)
+    converted = to_torch(network(whole))
+    with torch.no_grad():
+        found, wanted = (part(torch.from_numpy(waveforms)) for part in (converted, net))
+    assert torch.allclose(found, wanted, atol=1e-4)
+    with pytest.raises(ValueError, match="no network"):
+        network(export(Graph(parts.forests, [], [None, None], same), waveforms, features))
 
 
 def test_logits_of_several_windows_are_joined_as_serving_joins_them(

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from small_runs import KEYS, SPLIT, label, plan, tiny_package, two_hearts
+from support import shared
 
+from analysis.recipe import Unit
 from dicom_node.ledger import Ledger
 from dicom_node.models import ModelState, ModelStore
 from training import train as use_case
 from training.corpus import Corpus
 from training.evaluate import Evaluation
 from training.labels import Origin
-from training.plan import Calibration, Mode, Plan, Task
+from training.plan import RECIPE, Calibration, Mode, Plan, Task
 from training.prepare import CannotTrain
 from training.splits import EIGHTY_TWENTY, Order, Split
 from training.steps import Stage, Step
@@ -63,12 +65,14 @@ def test_a_plan_becomes_a_candidate_with_its_evidence(
     model = store.load(entry.digest)
     assert [each.key for each in model.card.labels] == list(KEYS)
     assert {metric.label for metric in model.card.metrics} == set(KEYS)
+    assert "II alone AUROC" in model.card.limits
     split = Split.load(tmp_path / "7" / "split.json")
     assert corpus.taught(entry.digest) == {*split.train, *split.validation, *split.calibration}
     for name in ("report.html", "CARD.md", "plan.json", "verdict.json"):
         assert (tmp_path / "7" / name).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("mode", [Mode.HEAD, Mode.ALL, Mode.CONTINUE])
 def test_a_package_is_learned_from_in_every_mode(
@@ -174,6 +178,7 @@ def test_the_folder_of_another_plan_is_refused(corpus: Corpus, tmp_path: Path) -
 # What it is held against, and what is no finding
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_a_candidate_is_compared_with_the_current_model_on_the_same_recordings(
     corpus: Corpus, store: ModelStore, tmp_path: Path
@@ -200,6 +205,7 @@ def test_patients_whom_the_base_knows_do_not_judge(corpus: Corpus, tmp_path: Pat
     assert any("the base learned from them" in note for note in second.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("way", [Calibration.ISOTONIC, Calibration.NONE])
 def test_classes_that_exclude_each_other_become_a_package_too(
@@ -222,3 +228,40 @@ def test_what_no_report_could_say_is_learned_judged_and_not_published(
     assert not store.list()
     assert (tmp_path / "1" / "net.onnx").is_file()
     assert evaluation(tmp_path / "1").records == 8
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_test_part_that_judges_again_is_said_to(corpus: Corpus, tmp_path: Path) -> None:
+    first = train(plan(corpus), tmp_path / "1", clock=lambda: 1.0)
+    second = train(plan(corpus, epochs=2), tmp_path / "2", clock=lambda: 2.0)
+    assert not any("judged 1 runs before" in note for note in first.notes)
+    assert any("judged 1 runs before" in note for note in second.notes)
+
+
+# Nets of others
+
+
+@pytest.fixture(scope="module")
+def long_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return two_hearts(tmp_path_factory.mktemp("long"), 24, duration=10.0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("mode", [Mode.SCRATCH, Mode.HEAD, Mode.ALL])
+@pytest.mark.parametrize(
+    "file", ["xc_super_pretrained", "XceptionTime_untrained", "InceptionTime_untrained"]
+)
+def test_exchangeais_files_are_learned_from_in_microvolts_and_exported_the_same(
+    long_corpus: Corpus, store: ModelStore, tmp_path: Path, file: str, mode: Mode
+) -> None:
+    base = shared("models", f"{file}.onnx")
+    recipe = replace(RECIPE, unit="uV")  # type: ignore[arg-type]  # two of the files do not say it
+    wanted = plan(long_corpus, base=str(base), mode=mode, recipe=recipe, epochs=1)
+    outcome = train(wanted, tmp_path / "1", store=store)
+    assert outcome.model is not None
+    assert store.load(outcome.model).card.recipe.unit is Unit.MICROVOLT
+    parity = json.loads((tmp_path / "1" / "parity.json").read_text())
+    assert parity["difference"] <= 1e-5
+    assert parity["flipped"] == 0

@@ -14,6 +14,8 @@ import hearts
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from scipy.stats import wilcoxon
 from support import shared
@@ -347,6 +349,11 @@ def test_on_real_ecgs_the_marked_part_matters_more_to_the_shipped_model() -> Non
 
 # --- null, pure and bounded
 
+ALWAYS = {
+    key: planted(key, Lead.II, level=0.1, offset=-1.0, longest=50)
+    for key in ("rbbb", "pvc", "atrial_fibrillation")
+}
+
 
 def test_nothing_present_has_no_explanation_and_changes_nothing() -> None:
     model = planted("rbbb", Lead.II, offset=50.0)
@@ -405,6 +412,34 @@ def test_a_label_the_model_has_not_and_an_ecg_it_cannot_read_are_refused() -> No
     reads = planted("lvh", Lead.II, features=("pr_interval",), weight=1.0)
     with pytest.raises(ValueError, match="features"):
         explain(reads, ecg, measure(ecg), "lvh")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    key=st.sampled_from(["rbbb", "pvc", "atrial_fibrillation"]),
+    kind=st.sampled_from(list(Kind)),
+    seconds=st.sampled_from([4.0, 10.0, 10.5, 24.0]),
+    rate=st.sampled_from([100.0, 257.0, 500.0]),
+    heart_rate=st.sampled_from([25.0, 70.0, 240.0]),
+    holes=st.sampled_from([0.0, 0.01, 0.4]),
+    seed=st.integers(0, 99),
+)
+def test_whatever_was_recorded_is_explained_in_numbers_that_can_be_stored(
+    *, key: str, kind: Kind, seconds: float, rate: float, heart_rate: float, holes: float, seed: int
+) -> None:
+    ecg = simulate(
+        kind, duration=seconds, sampling_frequency=rate, heart_rate=heart_rate, seed=seed
+    ).ecg
+    signal = ecg.signal.copy()
+    signal[np.random.default_rng(seed).random(signal.shape) < holes] = np.nan
+    ecg = ECG(signal=signal, leads=ecg.leads, sampling_frequency=rate)
+    measured = measure(ecg)
+    found = explain(ALWAYS[key], ecg, measured, key)
+    weights = [*found.leads.values(), *(weight for _, weight in found.beats), found.baseline]
+    weights += [value for part in found.segments for value in (part.start, part.end, part.weight)]
+    assert np.isfinite(weights).all()
+    assert {row for row, _ in found.beats} <= set(range(measured.r_peaks.size))
+    assert all(part.start <= part.end for part in found.segments)
 
 
 def test_even_beats_stand_at_even_intervals_and_keep_their_height() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import cached_property, partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ from training.admin.policy import API, Rule, rule_of
 from training.admin.problems import Problem, status_of
 from training.admin.queries import Index, pseudonyms
 from training.admin.replay import Replays
+from training.registry import CORPUS
 from training.runs import Runs
 
 log = structlog.get_logger()
@@ -51,6 +53,11 @@ class Office:
     ledger: Ledger
     clock: Callable[[], float] = time.time
     """UTC, seconds since the epoch."""
+
+    @property
+    def corpus(self) -> Path:
+        """The folder of the corpus."""
+        return self.settings.admin.corpus or self.settings.storage.folder / CORPUS
 
     @cached_property
     def accounts(self) -> Accounts:

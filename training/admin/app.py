@@ -1,5 +1,6 @@
 """The admin service, put together: the one place of this room that wires."""
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -8,10 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import uvicorn
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
+from dicom_node import tls
 from dicom_node.ledger import Ledger
 from dicom_node.settings import LOOPBACK, Admin, Settings
 from training.admin import problems, tables
@@ -124,23 +127,43 @@ def _bytes_of(admin: Admin, method: str, path: str) -> int:
 _UPLOADS: Final = {name for name, rule in POLICY.items() if rule.upload}
 
 
-def serve(settings: Settings, **options: Any) -> int:
-    """Run the service until it is told to stop; return the exit status."""
-    import uvicorn  # noqa: PLC0415
+class CannotServe(RuntimeError):
+    """The service cannot run here; the message says why."""
 
+
+def serve(settings: Settings) -> None:
+    """Run the service until it is told to stop.
+
+    Raises
+    ------
+    CannotServe
+        If the port, the TLS files or the data folder cannot be used.
+    """
+    for name in ("uvicorn.error", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # their traces hold our data
     admin = settings.admin
-    config = uvicorn.Config(
-        create_app(settings),
-        host=admin.host,
-        port=admin.port,
-        ssl_certfile=admin.certificate,
-        ssl_keyfile=admin.private_key,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-        **options,
-    )
-    server = uvicorn.Server(config)
-    server.run()
-    return 0 if server.started else 1
+    try:
+        config = uvicorn.Config(
+            create_app(settings),
+            host=admin.host,
+            port=admin.port,
+            ssl_certfile=admin.certificate,
+            ssl_keyfile=admin.private_key,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # anybody on this machine could say who he is
+            timeout_graceful_shutdown=_SHUTDOWN,
+        )
+        config.load()
+        server = uvicorn.Server(config)
+        server.run()
+    except OSError as error:
+        raise CannotServe(tls.describe(error) if admin.certificate else str(error)) from None
+    except SystemExit:
+        raise CannotServe(f"the port {admin.host}:{admin.port} cannot be opened") from None
+    if not server.started:
+        raise CannotServe("the ledger or the data folder cannot be used")
+
+
+_SHUTDOWN: Final = 5  # seconds for requests in hand

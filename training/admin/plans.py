@@ -24,9 +24,8 @@ def plan_of(office: Office, document: Mapping[str, Any]) -> Plan:
     Problem
         422, if it cannot be meant, or names a file.
     """
-    corpus = office.settings.admin.corpus or office.settings.storage.folder / "corpus"
     try:
-        plan = Plan.from_mapping(dict(document) | {"corpus": str(corpus)})
+        plan = Plan.from_mapping(dict(document) | {"corpus": str(office.corpus)})
     except (ValueError, TypeError, RecursionError) as error:
         raise _refused(str(error)) from None
     if plan.base != CURRENT and not any(
@@ -36,7 +35,7 @@ def plan_of(office: Office, document: Mapping[str, Any]) -> Plan:
     if isinstance(plan.split, str):
         if not _SPLIT.fullmatch(plan.split):
             raise _refused("split is the name of a split that the corpus keeps.")
-        return replace(plan, split=str(corpus / SPLITS / plan.split))
+        return replace(plan, split=str(office.corpus / SPLITS / plan.split))
     return plan
 
 

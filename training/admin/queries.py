@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import Any, Final, Generic, TypeVar
 
 import sqlalchemy as sa
-from pydicom import dcmread
+from pydicom.filereader import read_partial
 from sqlalchemy.exc import IntegrityError
 
 from dicom_node import archive
@@ -118,7 +118,7 @@ class Index:
         """Return the model name of the cart, or what is known of its maker; "" if neither."""
         try:
             data = self.spool.read(blob_of(row))
-            header = dcmread(BytesIO(data), force=True, stop_when=_after_header)
+            header = read_partial(BytesIO(data), stop_when=_after_header, force=True)
         except Exception:  # noqa: BLE001 - damaged, gone or hostile: a device is not worth more
             return ""
         stated = str(header.get("ManufacturerModelName") or "").replace("\0", "").strip()

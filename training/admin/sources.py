@@ -9,9 +9,10 @@ from pydicom.dataset import Dataset
 from analysis.ecg import Recording
 from analysis.result import Result
 from dicom_node.pipeline import Quarantined, read
-from dicom_node.spool import BlobRef, Damaged, Spool
+from dicom_node.spool import Damaged, Spool
 from training.admin.access import Office
 from training.admin.problems import Problem, missing
+from training.admin.queries import blob_of
 
 
 def row_of(office: Office, number: int) -> dict[str, Any]:
@@ -36,11 +37,8 @@ def bytes_of(office: Office, row: Mapping[str, Any]) -> bytes:
     Problem
         410, if they are gone or damaged.
     """
-    names = ("blob_store", "blob_key", "blob_offset", "blob_length", "sha256")
     try:
-        return Spool(office.settings.storage.folder / "spool").read(
-            BlobRef(*(row[name] for name in names))
-        )
+        return Spool(office.settings.storage.folder / "spool").read(blob_of(row))
     except (OSError, Damaged):
         raise Problem(
             HTTPStatus.GONE, "Its bytes are gone or damaged.", reason="bytes-gone"

@@ -24,8 +24,8 @@ from analysis.features import names
 from analysis.model import load_model, pack
 from analysis.synthetic import Kind, simulate
 from training.shipped.build import Workshop, answers_of, held_out, make
-from training.shipped.card import INTENDED_USE, LIMITS, SOURCES, write_card
-from training.shipped.corpus import LABELS, read_auxiliary, read_corpus
+from training.shipped.card import INTENDED_USE, LIMITS, write_card
+from training.shipped.corpus import LABELS, SOURCES, read_auxiliary, read_corpus
 from training.shipped.examples import Example, alone, prepare
 from training.shipped.figures import figures, not_shipped, rates
 from training.shipped.graph import Graph, export

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,36 @@ LABELS = (
     "st_t_abnormality",
 )
 """What the schemes below speak of."""
+
+
+_CINC: Final = (
+    "Perez Alday EA et al., Physiol Meas 2020;41:124003; "
+    "Reyna MA et al., Computing in Cardiology 2021;48"
+)
+SOURCES: Final[Mapping[str, tuple[str, str]]] = {
+    "CPSC2018": (
+        "CC BY 4.0",
+        f"Liu F et al., J Med Imaging Health Inform 2018;8:1368-1373; {_CINC}",
+    ),
+    "CPSC-Extra": (
+        "CC BY 4.0",
+        f"Liu F et al., J Med Imaging Health Inform 2018;8:1368-1373; {_CINC}",
+    ),
+    "Chapman-Ningbo": (
+        "CC BY 4.0",
+        f"Zheng J et al., Sci Data 2020;7:48; Zheng J et al., Sci Rep 2020;10:2898; {_CINC}",
+    ),
+    "PTB-XL": ("CC BY 4.0", f"Wagner P et al., Sci Data 2020;7:154; {_CINC}"),
+    "PTB": ("ODC-By 1.0", f"Bousseljot R et al., Biomed Tech 1995;40(S1):317; {_CINC}"),
+    "SPH": ("Creative Commons", "Liu H et al., Sci Data 2022;9:272"),
+    "LUDB": ("ODC-By 1.0", "Kalyakulina AI et al., IEEE Access 2020;8:186181-186190"),
+    "MIT-BIH": (
+        "ODC-By 1.0",
+        "Moody GB, Mark RG, IEEE Eng Med Biol Mag 2001;20(3):45-50",
+    ),
+    "CinC2017": ("ODC-By 1.0", "Clifford GD et al., Computing in Cardiology 2017;44"),
+}
+"""Licence and citation of each source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

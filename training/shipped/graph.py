@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.utils
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from training.shipped.judge import Calibration
 from training.shipped.net import Net
 
 OPSET = 17
+_HEAD = "nets.0.head.weight"
 PARITY = 1e-4
 """Largest difference of a logit between torch and the runtime."""
 
@@ -105,6 +107,26 @@ def _with_waveform(content: bytes, size: tuple[int, ...]) -> bytes:
             onnx.helper.make_tensor_value_info("waveform", kind, ["batch", *size])
         )
     written: bytes = proto.SerializeToString(deterministic=True)
+    return written
+
+
+def network(content: bytes) -> bytes:
+    """Return the first network inside a shipped package: one ONNX file, waveform to logits.
+
+    What can be trained on: the trees beside it read measurements and have no gradient to follow.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    proto = onnx.load_model_from_string(content)
+    outputs = [node.output[0] for node in proto.graph.node if _HEAD in node.input]
+    if not outputs:
+        raise ValueError("no network is in it that reads the waveform")
+    inferred = onnx.shape_inference.infer_shapes(proto)
+    alone = onnx.utils.Extractor(inferred).extract_model(["waveform"], outputs[:1])
+    written: bytes = alone.SerializeToString(deterministic=True)
     return written
 
 

@@ -158,7 +158,7 @@ class UploadView(BaseModel):
 
 def corpus_folder(office: Office) -> FilePath:
     """Return the folder of the corpus."""
-    return office.settings.admin.corpus or office.settings.storage.folder / "corpus"
+    return office.corpus
 
 
 def corpus_of(office: Office) -> Corpus:

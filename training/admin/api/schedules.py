@@ -56,8 +56,7 @@ class ScheduleView(BaseModel):
 
 def labelled(office: Office) -> int:
     """Return how many recordings of the corpus somebody has labelled."""
-    folder = office.settings.admin.corpus or office.settings.storage.folder / "corpus"
-    return Corpus(folder).labelled if (folder / INDEX).is_file() else 0
+    return Corpus(office.corpus).labelled if (office.corpus / INDEX).is_file() else 0
 
 
 def schedules_of(office: Office) -> Schedules:

@@ -1,15 +1,19 @@
 """The installation from inside: senders, destinations, disk, people, keys and the audit trail."""
 
 import json
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
+import sqlalchemy as sa
 from fastapi import Request
 
+from dicom_node.ledger import Ledger
 from dicom_node.settings import Role
 from training.admin.access import Office
 from training.admin.accounts import Principal
 from training.admin.api import audit, node, session
-from training.admin.drift import FEWEST, drift
+from training.admin.drift import FEWEST, Drift, drift
+from training.admin.tables import recordings
 
 
 def system(
@@ -23,7 +27,7 @@ def system(
         "carts": node.carts(office),
         "may_echo": not principal.roles.isdisjoint({Role.OPERATOR, Role.ADMIN}),
         "admin": admin,
-        "drift": drift(office.ledger),
+        "drift": _drift(office.ledger),
         "fewest": FEWEST,
     }
     if admin:
@@ -36,3 +40,17 @@ def system(
             "event": event,
         }
     return shown
+
+
+def _drift(ledger: Ledger) -> Drift:
+    """Return what has changed, asked anew whenever some more ECGs were analysed."""
+    ((newest,),) = ledger.query(sa.select(sa.func.max(recordings.c.instance_id)))
+    return _drift_at(ledger, (newest or 0) // _SOME)
+
+
+@lru_cache(maxsize=4)
+def _drift_at(ledger: Ledger, _newest: int) -> Drift:
+    return drift(ledger)
+
+
+_SOME: Final = 10

@@ -113,7 +113,7 @@ function judge(value) {
 }
 
 function toFinding(by) {
-  const rows = [...page.querySelectorAll("[data-finding]")].filter((row) => row.offsetParent);
+  const rows = [...page.querySelectorAll("[data-finding]")].filter((row) => row.checkVisibility());
   if (!rows.length) return;
   const at = rows.indexOf(document.activeElement?.closest("[data-finding]"));
   rows[Math.min(rows.length - 1, Math.max(0, at + by))].focus();

@@ -73,24 +73,30 @@ export function grid(svg, left, top, width, height) {
   lines(5, "grid-bold");
 }
 
+// Return leads in the order in which every clinic prints them, others last.
+const ordered = (leads) => [...STANDARD.filter((lead) => leads.includes(lead)),
+  ...leads.filter((lead) => !STANDARD.includes(lead))];
+
 // Return which lead stands where: left, baseline, width and seconds after the start of the page.
 function cells(record, layout, speed) {
   const standard = STANDARD.filter((lead) => record.signal.has(lead));
   const others = record.leads.filter((lead) => !STANDARD.includes(lead));
-  const listed = standard.length > 6 ? [...STANDARD, ...others] : record.leads;
+  const listed = standard.length > 6 ? [...STANDARD, ...others] : ordered(record.leads);
   if (layout === "rows" || listed.length < 6) {
     const height = listed.length > 6 ? 19 : Math.min(40, 160 / Math.max(1, listed.length));
     return {height: height * listed.length + 6, cells: listed.map((lead, row) => (
       {lead, x: PULSE, top: row * height, height, width: WIDTH, from: 0,
         rhythm: row === listed.length - 1, room: 6}))};
   }
+  // The standard leads down the columns as every clinic prints them, others in rows below.
   const columns = listed.length > 6 ? 4 : 2;
-  const rows = Math.ceil(listed.length / columns);
-  const deep = listed.length === 12 || listed.length === 6 ? 3 : rows;
+  const first = standard.length > 6 ? 12 : columns === 2 ? listed.length : 0;
+  const deep = first ? 3 + Math.ceil((listed.length - first) / columns) : Math.ceil(listed.length / columns);
   const height = deep > 3 ? 27 : 33;
   const width = WIDTH / columns;
   const placed = listed.map((lead, number) => {
-    const column = Math.floor(number / deep), row = number % deep;
+    const [column, row] = number < first ? [Math.floor(number / 3), number % 3]
+      : [(number - first) % columns, (first ? 3 : 0) + Math.floor((number - first) / columns)];
     return {lead, x: PULSE + column * width, top: row * height, height, width,
       from: column * width / speed};
   });
@@ -234,7 +240,7 @@ export function medians(svg, record, before = null) {
   const speed = 50, width = 62.5, height = 45;
   const gain = extent([...beat.signal.values()]);
   const marks = beat.fiducials;
-  frames(svg, beat.leads, width, height, (lead, frame) => {
+  frames(svg, ordered(beat.leads), width, height, (lead, frame) => {
     const centre = beat.samples / beat.sampling_frequency / 2;
     const x = (of) => (sample) => frame.x + width / 2
       + (sample / of.sampling_frequency - (of === beat ? centre : centreOf(of, beat, centre))) * speed;
@@ -289,7 +295,7 @@ export function aligned(svg, record) {
     const level = median(mv);
     return mv.map((value) => value - level);
   }));
-  frames(svg, record.leads, width, height, (lead, frame) => {
+  frames(svg, ordered(record.leads), width, height, (lead, frame) => {
     const mv = record.signal.get(lead);
     const x = (sample) => frame.x + 1 + sample / rate * speed;
     const curves = peaks.map(([peak, kind]) => {

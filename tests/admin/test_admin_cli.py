@@ -1,0 +1,155 @@
+"""The service as a process of its own, and its commands."""
+
+import json
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from commands import Run
+from keys import Authority
+from node import free_port
+
+WITHIN = 60.0  # seconds; it starts in two
+
+
+class Process:
+    """A service that was started by its command."""
+
+    def __init__(self, folder: Path, settings: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        config = folder / "sinusnode.toml"
+        config.write_text(
+            f'[storage]\nfolder = "{folder / "data"}"\n[admin]\nport = {self.port}\n{settings}'
+        )
+        with (folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "dicom_node", "admin", "-c", str(config)], stderr=log
+            )
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def wait(self, client: httpx.Client) -> None:
+        """Wait until it answers."""
+        end = time.monotonic() + WITHIN
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log
+            try:
+                client.get("/api/v1/status")
+            except httpx.TransportError:
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError(self.log)
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[list[Process]]:
+    made: list[Process] = []
+    yield made
+    for item in made:
+        if item.process.poll() is None:
+            item.process.kill()
+        item.process.wait()
+
+
+def test_first_start_prints_a_key_that_lets_an_admin_in_over_tls(
+    tmp_path: Path, started: list[Process]
+) -> None:
+    authority = Authority.new(tmp_path, "authority")
+    files = authority.vouch("admin")
+    service = Process(
+        tmp_path,
+        f'certificate = "{files["certificate"]}"\nprivate_key = "{files["private_key"]}"\n',
+    )
+    started.append(service)
+    context = ssl.create_default_context(cafile=authority.certificate)
+    address = f"https://localhost:{service.port}"
+    with httpx.Client(base_url=address, verify=context, trust_env=False) as client:
+        service.wait(client)
+        (key,) = re.findall(r"sn_[0-9a-f]{12}_\S{43}", service.log)
+        signed = client.post("/api/v1/session", json={"key": key})
+        assert signed.json()["roles"] == ["admin"]
+        assert "Secure" in signed.headers["set-cookie"]
+        assert "max-age" in signed.headers["strict-transport-security"]
+        assert "server" not in signed.headers
+        token = {"X-CSRF-Token": signed.json()["csrf_token"]}
+        body = {"name": "anna", "password": "twelve or more", "roles": ["viewer"]}
+        assert client.post("/api/v1/users", json=body, headers=token).status_code == 201
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://localhost:{service.port}/", trust_env=False)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(30) in {0, -signal.SIGTERM}
+    assert "Traceback" not in service.log
+
+
+def test_port_that_is_taken_is_a_sentence(run: Run, tmp_path: Path) -> None:
+    port = free_port()
+    Path("sinusnode.toml").write_text(f"[admin]\nport = {port}\n")
+    other = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import socket; s = socket.create_server(('127.0.0.1', {port})); input()",
+        ],
+        stdin=subprocess.PIPE,
+    )
+    try:
+        while True:
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/", timeout=0.1, trust_env=False)
+            except httpx.ConnectError:
+                time.sleep(0.02)
+            except httpx.TransportError:
+                break
+        done = run("admin")
+    finally:
+        other.communicate(b"\n")
+    assert done.status == 1
+    assert f"127.0.0.1:{port} cannot be opened" in done.err
+
+
+def test_open_bind_without_tls_does_not_start(run: Run) -> None:
+    Path("sinusnode.toml").write_text('[admin]\nhost = "0.0.0.0"\n')
+    done = run("admin")
+    assert done.status == 2
+    assert "without TLS" in done.err
+
+
+def test_users_and_keys_are_made_listed_and_revoked(run: Run) -> None:
+    done = run("admin", "user", "add", "anna", "--role", "viewer", "--password", "x" * 12)
+    assert (done.status, done.out) == (0, "anna: viewer\n")
+    again = run("admin", "user", "add", "anna", "--role", "viewer", "--password", "x" * 12)
+    assert (again.status, "There is a user anna already." in again.err) == (1, True)
+    short = run("admin", "user", "add", "otto", "--role", "viewer", "--password", "x")
+    assert short.status == 2
+    wrong = run("admin", "user", "add", "otto", "--role", "king", "--password", "x" * 12)
+    assert (wrong.status, "A role is one of viewer" in wrong.err) == (2, True)
+    listed = json.loads(run("admin", "user", "list", "--json").out)
+    assert (listed["name"], listed["roles"]) == ("anna", ["viewer"])
+    key = run("admin", "key", "add", "robot", "--role", "viewer", "--days", "3").out.strip()
+    prefix = key.split("_")[1]
+    assert run("admin", "key", "revoke", prefix).status == 0
+    listed = json.loads(run("admin", "key", "list", "--json").out)
+    assert (listed["prefix"], bool(listed["revoked"])) == (prefix, True)
+    assert run("admin", "key", "revoke", "nothing").status == 1
+
+
+def test_schedules_are_kept_listed_and_removed(run: Run) -> None:
+    Path("plan.toml").write_text('name = "nightly"\nkeys = ["atrial_fibrillation"]\n')
+    assert run("schedule", "add", "n", "plan.toml", "--cron", "30 2 * * *").status == 0
+    listed = json.loads(run("schedule", "list", "--json").out)
+    assert (listed["name"], listed["cron"], bool(listed["next"])) == ("n", "30 2 * * *", True)
+    wrong = run("schedule", "add", "m", "plan.toml", "--cron", "x")
+    assert (wrong.status, "A cron line has minute" in wrong.err) == (2, True)
+    assert run("schedule", "remove", listed["id"]).status == 0
+    assert run("schedule", "remove", listed["id"]).status == 1
