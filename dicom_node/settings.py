@@ -525,6 +525,19 @@ class Oidc(Section):
     """PEM file of the authorities that may vouch for it; by default the system's."""
 
 
+class Syslog(Section):
+    """Where the admin service sends audit messages, by RFC 5424 over TCP; off without a host."""
+
+    host: str = ""
+    port: Port = 6514
+    tls: bool = True
+    """Over TLS (RFC 5425); without it only within a network that nobody else reads."""
+    trusted_certificates: Path | None = None
+    """PEM file of the authorities that may vouch for the server; by default the system's."""
+    timeout: Seconds = 10.0
+    """Seconds to wait for it."""
+
+
 class Exchange(WebServer):
     """A WebDAV server where sites exchange models."""
 
@@ -589,6 +602,7 @@ class Settings(BaseSettings):
     stow: Stow = Stow()
     admin: Admin = Admin()
     oidc: Oidc = Oidc()
+    syslog: Syslog = Syslog()
     exchanges: tuple[Exchange, ...] = ()
     log: Log = Log()
 

@@ -173,6 +173,31 @@ def revoke_key(
     _out.print(f"{prefix}: revoked", highlight=False)
 
 
+# The audit trail
+
+
+@admin.command("audit")
+def audit(
+    after: Annotated[int, typer.Option(min=0, help="Only rows after this one.")] = 0,
+    syslog: Annotated[
+        bool, typer.Option("--syslog", help="With the header of a syslog message.")
+    ] = False,
+    config: Config = None,
+) -> None:
+    """Print the audit trail as DICOM audit messages, one on each line, the oldest first."""
+    settings = _settings(config)
+    with _accounts(config) as accounts:
+        from training.admin import audit_messages
+
+        form = audit_messages.syslog if syslog else audit_messages.message
+        broken = list(accounts.ledger.broken_chain())
+        for row in accounts.ledger.trail():
+            if row["id"] > after:
+                print(form(row, settings.dicom.ae_title))  # noqa: T201 - data goes to stdout
+    if broken:
+        raise Stop(f"The chain is broken: {broken[0]}.", REFUSED)
+
+
 # Schedules
 
 

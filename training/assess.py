@@ -18,6 +18,7 @@ from analysis.model import Model, load_model
 from dicom_node.models import ModelStore
 from training.answers import beside, columns, served_by
 from training.bases import read_base
+from training.cards import flattered
 from training.convert import NotTheSame, Parity, parity, to_torch
 from training.corpus import Corpus, Record
 from training.evaluate import Difference, Evaluation, evaluate, groups_of
@@ -114,6 +115,8 @@ def assess(
     notes: list[str] = []
     corpus = open_corpus(plan)
     records = _records(question, plan, model, notes)
+    if said := flattered(model.card, records):
+        notes.append(said)
     plan, truth = _known(plan, corpus, records, notes)
     ids = [record.id for record in records]
     answers = columns(served_by(model, corpus, ids), model, plan.keys)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import torch
 
-from analysis.card import Card
+from analysis.card import FEATURES_INPUT, Card
 from analysis.errors import ModelReason, ModelRejected
 from analysis.model import CARD_KEY, SHIPPED
 from analysis.recipe import Recipe
@@ -22,6 +22,7 @@ from analysis.vetting import parse
 from dicom_node.models import ModelStore
 from training import ecgfounder, exchangeai
 from training.architectures import ARCHITECTURES, Net, build, initialise
+from training.branches import ecg_branch
 from training.calibrate import without_calibration
 from training.cards import ACTIVATIONS
 from training.convert import Imported, NotTheSame, replace_head, to_torch
@@ -90,6 +91,8 @@ def check_same(base: Base, plan: Plan) -> None:
     """Raise CannotTrain unless the base finds what the plan asks for, in the same order."""
     if base.card is None:
         raise CannotTrain(f"{base.name} has no card that says what it finds: begin a new head.")
+    if base.card.features:
+        raise CannotTrain(f"{base.name} reads measurements beside the ECG: begin a new head.")
     keys = tuple(label.key for label in base.card.labels)
     if keys != plan.keys or base.card.activation is not ACTIVATIONS[plan.task]:
         raise CannotTrain(
@@ -138,6 +141,8 @@ def _learned(plan: Plan, content: bytes, suffix: str) -> Base:
     if suffix in CHECKPOINTS:
         return _founder(plan, digest)
     card, recipe = _stated(plan, content)
+    if card and card.features:
+        content = ecg_branch(content, card.input, FEATURES_INPUT)
     net = without_calibration(to_torch(content))
     if not isinstance(net, Imported):
         raise TypeError("a converted graph is no imported net")

@@ -46,6 +46,7 @@ def make_card(
     judged: str,
     taught: Iterable[Record],
     start: str,
+    inherited: Sequence[Source],
     notes: Sequence[str],
 ) -> Card:
     """Return the card of a net.
@@ -60,10 +61,13 @@ def make_card(
         The recordings that it learned from.
     start
         The name of its base.
+    inherited
+        The data sets that its base learned from.
     notes
         What limits it, one sentence each.
     """
     records = tuple(taught)
+    own = tuple(_sources(records))
     return Card(
         name=card_name(plan.name),
         version=version,
@@ -77,7 +81,7 @@ def make_card(
         labels=tuple(map(Label.of, plan.keys, thresholds)),
         threshold_purpose=f"{plan.threshold_purpose}, fitted on the calibration part.",
         minimum_age=_minimum_age(records),
-        training_data=tuple(_sources(records)),
+        training_data=(*own, *(source for source in inherited if source not in own)),
         metrics=tuple(_metrics(evaluation, judged)),
     )
 
@@ -93,6 +97,18 @@ def self_test(recipe: Recipe) -> tuple[ECG, ...]:
     duration = max(10.0, recipe.samples / recipe.sampling_frequency)
     kinds = (Kind.SINUS, Kind.ATRIAL_FIBRILLATION)
     return tuple(simulate(kind, duration=duration, sampling_frequency=_RATE).ecg for kind in kinds)
+
+
+def flattered(card: Card, records: Iterable[Record]) -> str | None:
+    """Return a sentence if recordings are of data sets that a model learned from, by its card."""
+    sites = {record.site for record in records}
+    same = sorted(sites & {source.name for source in card.training_data})
+    if not same:
+        return None
+    return (
+        f"{card.name} {card.version} learned from {', '.join(same)}, as its card says, and"
+        " recordings of these judge here: its figures may flatter."
+    )
 
 
 def _limits(plan: Plan, start: str, records: int, notes: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from training.trials import Ground, Trial, ahead, ground, macro
 KNOBS: Final = 4
 """Settings of the knobs that are tried for each candidate; the plan's own come first."""
 
-_RATES: Final = (3e-4, 1e-2)
+_RATES: Final = (3e-4, 3e-2)
 _DECAYS: Final = (1e-4, 1e-1)
 _MIXUPS: Final = (0.0, 0.2)
 _TIMED: Final = 5
@@ -115,7 +115,8 @@ def which_model(
     Parameters
     ----------
     plan
-        What is learned from what; its base, mode and knobs are only where the search begins.
+        What is learned from what. Base and mode are the candidate's, and the search begins with
+        the mode's usual learning rate.
     folder
         Keeps every run.
     among
@@ -140,7 +141,9 @@ def which_model(
     for number, candidate in enumerate(among):
         share = max(0.0, ends - clock()) / (len(among) - number)
         each = min(plan.minutes or minutes, minutes / len(among))
-        wanted = replace(plan, base=candidate.base, mode=candidate.mode, minutes=each)
+        wanted = replace(
+            plan, base=candidate.base, mode=candidate.mode, learning_rate=None, minutes=each
+        )
         try:
             search = _Search(wanted, candidate, folder / str(number), store, processes)
             done.append(search.run(knobs, until=clock() + share, clock=clock))
@@ -235,11 +238,10 @@ class _Search:
         )
 
 
-def _own(plan: Plan) -> dict[str, float]:
+def _own(plan: Plan) -> dict[str, float | str]:
     """Return the plan's own knobs, as far as they lie where the search looks."""
-    rate = 1e-3 if isinstance(plan.learning_rate, str) else plan.learning_rate
     return {
-        "learning_rate": min(max(rate, _RATES[0]), _RATES[1]),
+        "learning_rate": plan.rate,
         "weight_decay": min(max(plan.weight_decay, _DECAYS[0]), _DECAYS[1]),
         "mixup": max(_MIXUPS) if plan.augment.mixup else min(_MIXUPS),
     }

@@ -110,6 +110,8 @@ class Ending(StrEnum):
     """The metric has not become better for as many epochs as the plan allows."""
     BUDGET = "budget"
     """Another epoch would not fit into the plan's minutes."""
+    DIVERGED = "diverged"
+    """The loss is no number any more; what was learned before counts."""
     ASKED = "asked"
     """Someone asked it to stop; called again, it goes on."""
 
@@ -341,6 +343,10 @@ class Journal(pl.Callback):
         """Enter the epoch, and keep it."""
         assert isinstance(pl_module, Learner)  # noqa: S101 - for the type checker
         taught, loss, metric = pl_module.judged()
+        if not math.isfinite(loss):
+            self.ending = Ending.DIVERGED
+            trainer.should_stop = True
+            return
         now = time.monotonic()
         epoch = Epoch(
             number=trainer.current_epoch + 1,

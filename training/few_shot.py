@@ -5,13 +5,15 @@ without are drawn; four fifths of them teach and a fifth chooses the epoch, for 
 Both starts are the same net: the base as it came with a new head, and with random weights.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from torch import nn
 
+from analysis.recipe import Recipe
 from dicom_node.models import ModelStore
 from training.bases import net_of, open_base
 from training.intervals import Interval
@@ -24,6 +26,9 @@ SEEDS: Final = 5
 LEARNED: Final = "learned"
 RANDOM: Final = "random"
 """The two starts."""
+
+Start = Callable[[Plan], nn.Module]
+"""Makes a net with a new head for a plan, from random weights if its mode is `scratch`."""
 
 _WATCHING: Final = 5
 """One patient in so many chooses the epoch."""
@@ -69,12 +74,48 @@ def few_shot(
     CannotTrain
         If the plan is of another kind, or nobody can be drawn.
     """
+    base = open_base(plan, store)
+
+    def start(run: Plan) -> nn.Module:
+        return net_of(open_base(plan, store), run)
+
+    return compare_starts(
+        plan,
+        folder,
+        start,
+        recipe=base.recipe,
+        model=base.digest,
+        counts=counts,
+        seeds=seeds,
+        processes=processes,
+        report=report,
+    )
+
+
+def compare_starts(
+    plan: Plan,
+    folder: Path,
+    start: Start,
+    *,
+    recipe: Recipe,
+    model: str | None = None,
+    counts: Sequence[int] = COUNTS,
+    seeds: int = SEEDS,
+    processes: int = 1,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[Shot, ...]:
+    """Return what each number of positives came to, from any start; see :func:`few_shot`.
+
+    Parameters
+    ----------
+    recipe, model
+        The form of the net's input; the digest of what the learned start comes from.
+    """
     _check(plan)
     trials: dict[int, list[Trial]] = {}
     for seed in range(plan.seed, plan.seed + seeds):
-        for count, trial in _of_seed(
-            with_seed(plan, seed), folder / str(seed), counts, store, processes
-        ):
+        field = ground(with_seed(plan, seed), recipe, processes=processes, model=model)
+        for count, trial in _of_seed(field, folder / str(seed), counts, start):
             trials.setdefault(count, []).append(trial)
             report(f"Seed {seed}, {count} positives, {trial.way} start: done.")
     if not trials:
@@ -94,18 +135,15 @@ def _check(plan: Plan) -> None:
 
 
 def _of_seed(
-    plan: Plan, folder: Path, counts: Iterable[int], store: ModelStore | None, processes: int
-) -> Iterable[tuple[int, Trial]]:
-    base = open_base(plan, store)
-    field = ground(plan, base.recipe, processes=processes, model=base.digest)
+    field: Ground, folder: Path, counts: Iterable[int], start: Start
+) -> Iterator[tuple[int, Trial]]:
     for count in counts:
         drawn = draw(field, count)
         if drawn is None:
             continue
-        for way, mode in ((LEARNED, plan.mode), (RANDOM, Mode.SCRATCH)):
+        for way, mode in ((LEARNED, field.plan.mode), (RANDOM, Mode.SCRATCH)):
             run = replace(field.plan, mode=mode)
-            net = net_of(open_base(plan, store), run)
-            fitted = field.learned(net, run, *drawn, folder / f"{count}-{way}")
+            fitted = field.learned(start(run), run, *drawn, folder / f"{count}-{way}")
             yield count, field.judged(way, fitted.net, field.prepared.split.test)
 
 

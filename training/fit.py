@@ -154,6 +154,11 @@ def fit(
     journal.unit = scale.spread if plan.watched is Metric.MAE else 1.0
     with torch.random.fork_rng(devices=[]):
         _learn(pupil, plan, (train, validation), journal, options)
+    if not journal.epochs:
+        raise ValueError(
+            "The loss is no number in the first epoch: the learning rate is too high, or a"
+            " recording holds what is no number."
+        )
     restore(pupil.cpu(), folder / BEST)
     if isinstance(pupil, _Head):
         pupil.settle()
@@ -362,8 +367,8 @@ def _launched() -> bool:
 
 
 def _rate(net: nn.Module, plan: Plan, train: Examples) -> float:
-    if not isinstance(plan.learning_rate, str):
-        return plan.learning_rate
+    if not isinstance(plan.rate, str):
+        return plan.rate
     torch.manual_seed(plan.seed)
     weights = class_weights(train.targets, plan.task) if plan.class_weights else None
     loss = make_loss(plan.task, plan.loss, weights)

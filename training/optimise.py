@@ -93,7 +93,7 @@ def thaw(net: nn.Module, epoch: int, epochs: int) -> None:
 def make_optimiser(plan: Plan, parameters: Iterable[Any]) -> torch.optim.Optimizer:
     """Return the plan's optimiser of parameters or groups of them."""
     kind, options = _MAKERS[plan.optimiser]
-    rate = 1.0 if isinstance(plan.learning_rate, str) else plan.learning_rate
+    rate = 1.0 if isinstance(plan.rate, str) else plan.rate
     return kind(parameters, lr=rate, weight_decay=plan.weight_decay, **options)  # type: ignore[call-arg]  # all take both
 
 

@@ -208,7 +208,8 @@ class Plan:
     split
         How the recordings are divided, or the file of a stored split.
     learning_rate
-        Of the head, and of everything that is not at a lower one; or "find".
+        Of the head, and of everything that is not at a lower one; or "find". By default 0.001,
+        and 0.01 for a head alone.
     class_weights
         Whether the rare weighs as much as the frequent.
     augment
@@ -244,7 +245,7 @@ class Plan:
     epochs: int = 30
     batch_size: int = 32
     optimiser: Optimiser = Optimiser.ADAMW
-    learning_rate: float | str = 1e-3
+    learning_rate: float | str | None = None
     schedule: Schedule = Schedule.ONE_CYCLE
     weight_decay: float = 0.01
     loss: Loss = Loss.BCE
@@ -268,6 +269,8 @@ class Plan:
         object.__setattr__(self, "origins", tuple(_choice("origins", o, Origin) for o in origins))
         metric = self.metric if self.metric is not None else _USUAL.get(self.task, Metric.AUROC)
         object.__setattr__(self, "metric", _choice("metric", metric, Metric))
+        rate = self.learning_rate if self.learning_rate is not None else _RATES[self.mode]
+        object.__setattr__(self, "learning_rate", rate)
         for name in ("keys", "sites"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
         self._check_texts()
@@ -318,6 +321,12 @@ class Plan:
         """The metric by which the best epoch is chosen."""
         assert self.metric is not None  # noqa: S101 - for the type checker
         return self.metric
+
+    @property
+    def rate(self) -> float | str:
+        """The learning rate, or "find"."""
+        assert self.learning_rate is not None  # noqa: S101 - for the type checker
+        return self.learning_rate
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -391,6 +400,7 @@ _CHOICES: Final[Mapping[str, type[StrEnum]]] = {
     "balance": Balance,
 }
 _USUAL: Final = {Task.REGRESSION: Metric.MAE}
+_RATES: Final = {Mode.SCRATCH: 1e-3, Mode.HEAD: 1e-2, Mode.ALL: 1e-3, Mode.CONTINUE: 1e-3}
 _WHOLE: Final = {
     "epochs": (1, 10_000),
     "batch_size": (1, 65_536),

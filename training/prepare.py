@@ -6,6 +6,7 @@ left that could teach, the answer is one sentence, and no run.
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,12 +25,13 @@ from training.splits import CannotSplit, Order, Split, make_split, warnings
 SEXES: Final[Mapping[str, Sex]] = {"female": Sex.FEMALE, "male": Sex.MALE}
 """Keys that the declared sex answers, where no label does."""
 AGE: Final = "age"
-"""The key of a regression that the declared age answers."""
+"""The number that the declared age answers, where no label does."""
 
 _FEWEST: Final = 10
 """Recordings with a number, below which no regression is begun."""
 _BANDS: Final = 5
 """Of a number, as finely as a split spreads it."""
+_BAND: Final = " band "
 _NEAR: Final = 5
 """Years by which the age of a matched control may differ."""
 
@@ -114,8 +116,7 @@ def prepare(
     corpus = open_corpus(plan)
     notes: list[str] = []
     records = _readable(corpus, choose_records(corpus, plan), unusable or {}, notes)
-    table = _table(corpus, plan, records, notes)
-    targets = _targets(plan.task, table, records, notes)
+    table, targets = _labelled(corpus, plan, records, notes)
     known = {
         record: row
         for record, row in zip((item.id for item in records), targets, strict=True)
@@ -163,10 +164,25 @@ def _readable(
 # Labels
 
 
-def _table(corpus: Corpus, plan: Plan, records: Sequence[Record], notes: list[str]) -> LabelTable:
-    """Return the labels that can be learned; for a number, the bands of it."""
+def _labelled(
+    corpus: Corpus, plan: Plan, records: Sequence[Record], notes: list[str]
+) -> tuple[LabelTable, Values]:
+    """Return the labels that a split spreads, and the targets ``(records, keys)``."""
     if plan.task is Task.REGRESSION:
-        return _number_bands(plan, records)
+        numbers = _numbers(corpus, plan, records)
+        rows = [[numbers.get(record.id, np.nan)] for record in records]
+        return _bands(plan.keys[0], numbers), np.array(rows, np.float32)
+    table = _table(corpus, plan, records, notes)
+    matrix = table.matrix([record.id for record in records])
+    if plan.task is Task.MULTI_CLASS:
+        return table, _classes(matrix, table.keys, notes)
+    if unknown := int((~np.isfinite(matrix)).sum()):
+        notes.append(f"{unknown} of {matrix.size} labels are unknown and teach nothing.")
+    return table, matrix
+
+
+def _table(corpus: Corpus, plan: Plan, records: Sequence[Record], notes: list[str]) -> LabelTable:
+    """Return the labels that can be learned."""
     every = corpus.labels
     here = {record.id for record in records}
     said = LabelTable(tuple(label for label in every.labels if label.record in here) or ())
@@ -245,18 +261,6 @@ def _one_class(key: str, column: npt.NDArray[np.float32]) -> str:
 # Targets
 
 
-def _targets(task: Task, table: LabelTable, records: Sequence[Record], notes: list[str]) -> Values:
-    """Return ``(records, keys)``: 1, 0, NaN; or ``(records, 1)``, the number."""
-    if task is Task.REGRESSION:
-        return np.array([[_number(record)] for record in records], np.float32)
-    matrix = table.matrix([record.id for record in records])
-    if task is Task.MULTI_CLASS:
-        return _classes(matrix, table.keys, notes)
-    if unknown := int((~np.isfinite(matrix)).sum()):
-        notes.append(f"{unknown} of {matrix.size} labels are unknown and teach nothing.")
-    return matrix
-
-
 def _classes(matrix: Values, keys: Sequence[str], notes: list[str]) -> Values:
     targets = one_class(matrix)
     if several := int(((matrix == 1).sum(axis=1) > 1).sum()):
@@ -274,32 +278,48 @@ def one_class(matrix: Values) -> Values:
     return np.where(alone, present, np.nan).astype(np.float32)
 
 
-def _number(record: Record) -> float:
-    return np.nan if record.age is None else float(record.age)
+def _numbers(corpus: Corpus, plan: Plan, records: Sequence[Record]) -> dict[str, float]:
+    """Return what is to be told, by record id: the declared age, or what labels say.
 
-
-def _number_bands(plan: Plan, records: Sequence[Record]) -> LabelTable:
-    """Return bands of the number as labels, so that a split spreads them."""
-    if plan.keys != (AGE,):
-        raise CannotTrain(f"No number of the corpus is called {plan.keys[0]}; there is {AGE}.")
-    known = {record.id: _number(record) for record in records if record.age is not None}
+    Of a label like ``lvef=55`` the number counts; of several of one recording the last.
+    """
+    (key,) = plan.keys
+    ages = {record.id: float(record.age) for record in records if record.age is not None}
+    said = dict(_said(corpus, plan, key))
+    here = {record.id: said[record.id] for record in records if record.id in said}
+    known = here or (ages if key == AGE else {})
     if len(known) < _FEWEST or len(set(known.values())) < _BANDS:
         raise CannotTrain(
-            f"{len(known)} recordings say the {AGE}; a regression needs {_FEWEST} and more, and"
-            f" {_BANDS} different ones."
+            f"{len(known)} recordings have a number called {key} (labels like {key}=55, or {AGE});"
+            f" a regression needs {_FEWEST} and more, and {_BANDS} different ones."
         )
-    values = np.array(list(known.values()))
+    return known
+
+
+def _said(corpus: Corpus, plan: Plan, key: str) -> Iterator[tuple[str, float]]:
+    """Yield record and number of each label that states one, the latest last."""
+    labels = corpus.labels.select(origins=plan.origins).labels
+    for label in sorted(labels, key=lambda label: label.time):
+        name, _, value = label.key.partition("=")
+        if name.strip() == key and label.value is Value.PRESENT:
+            with suppress(ValueError):
+                yield label.record, float(value)
+
+
+def _bands(key: str, numbers: Mapping[str, float]) -> LabelTable:
+    """Return bands of a number as labels, so that a split spreads them."""
+    values = np.array(list(numbers.values()))
     edges = np.unique(np.quantile(values, np.linspace(0, 1, _BANDS + 1)))[1:-1]
-    names = [f"{AGE} band {number + 1}" for number in range(len(edges) + 1)]
+    names = [f"{key}{_BAND}{number + 1}" for number in range(len(edges) + 1)]
     labels = [
         Label(
             record=record,
             key=name,
-            value=Value.PRESENT if name == names[int(np.digitize(value, edges))] else Value.ABSENT,
+            value=Value.PRESENT if place == at else Value.ABSENT,
             origin=Origin.CODE,
         )
-        for record, value in known.items()
-        for name in names
+        for record, place in zip(numbers, np.digitize(values, edges).tolist(), strict=True)
+        for at, name in enumerate(names)
     ]
     return LabelTable(tuple(labels), tuple(names))
 
@@ -341,16 +361,19 @@ def _matched(
         mine = people[case][0]
         fits = [person for person in free if _alike(mine, people[person][0])]
         if fits:
-            best = min(fits, key=lambda person: abs(_number(people[person][0]) - _number(mine)))
+            best = min(fits, key=lambda person: _apart(mine, people[person][0]))
             free.remove(best)
             pairs.append((case, best))
     return [case for case, _ in pairs], [control for _, control in pairs]
 
 
 def _alike(one: Record, other: Record) -> bool:
-    if one.age is None or other.age is None or one.sex is None:
-        return False
-    return one.sex is other.sex and abs(one.age - other.age) <= _NEAR
+    return one.sex is not None and one.sex is other.sex and _apart(one, other) <= _NEAR
+
+
+def _apart(one: Record, other: Record) -> float:
+    """Return the years between two ages; infinite where one is not known."""
+    return np.inf if one.age is None or other.age is None else abs(one.age - other.age)
 
 
 # The split
@@ -362,9 +385,13 @@ def _split(plan: Plan, records: Sequence[Record], table: LabelTable) -> Split:
         return replace(split, warnings=tuple(warnings(split, records, table)))
     order: Order = plan.split
     try:
-        return make_split(records, table, order)
+        split = make_split(records, table, order)
     except CannotSplit as error:
         raise CannotTrain(str(error)) from None
+    if plan.task is not Task.REGRESSION:
+        return split
+    said = tuple(sentence for sentence in split.warnings if _BAND not in sentence)
+    return replace(split, keys=plan.keys, warnings=said)
 
 
 def _honest(

@@ -175,7 +175,8 @@ def _show_shot(shot: "Shot", as_json: bool) -> None:
 
 def _show_choice(found: "Choice") -> None:
     table = Table(box=None)
-    for column in ("candidate", "macro AUROC", "behind", "parameters", "MFLOP", "ms", "s/epoch"):
+    table.add_column("candidate", no_wrap=True)
+    for column in ("macro AUROC", "behind", "parameters", "MFLOP", "ms", "s/epoch"):
         table.add_column(column)
     for rank in found.ranked:
         table.add_row(

@@ -28,7 +28,7 @@ from training.answers import beside, by_record, examples
 from training.bases import Base, check_same, net_of, open_base, read_base
 from training.caches import Cache
 from training.calibrate import FEW, Calibrated, Calibration, calibrate, thresholds
-from training.cards import make_card, self_test
+from training.cards import flattered, make_card, self_test
 from training.convert import Parity, parity, to_onnx
 from training.evaluate import Difference, Evaluation, evaluate, groups_of
 from training.fit import LAST, Ending, Epoch, Examples, Fitted, NothingLearned, fit, predict
@@ -203,6 +203,11 @@ class _Work:
         if self.base.digest is None or self.plan.mode is Mode.SCRATCH:
             return frozenset()
         return self.prepared.corpus.taught(self.base.digest)
+
+    @property
+    def known(self) -> Card | None:
+        """The card of its base, where that has learned before and has one."""
+        return None if self.plan.mode is Mode.SCRATCH else self.base.card
 
     def examples(self, ids: Sequence[str]) -> Examples:
         return examples(self.prepared, self.cache, ids)
@@ -466,6 +471,7 @@ def _card(work: _Work, served: _Served, judged: _Judged, created: date) -> Card:
         judged=f"{_part(work)} part: {len(work.judging)} recordings",
         taught=[prepared.records[record] for record in work.taught],
         start=work.base.name,
+        inherited=work.known.training_data if work.known else (),
         notes=(*served.notes, *prepared.notes),
     )
 
@@ -501,7 +507,7 @@ def _evidence(work: _Work, judged: _Judged, made: _Made) -> dict[str, Any]:
 def _conclude(work: _Work, fitted: Fitted, judged: _Judged, made: _Made) -> Outcome:
     """Return the outcome, after the report was written."""
     prepared = work.prepared
-    before = tuple(_judged_before(work))
+    before = tuple(_cautions(work))
     write_report(
         work.folder,
         plan=work.plan,
@@ -525,8 +531,11 @@ def _conclude(work: _Work, fitted: Fitted, judged: _Judged, made: _Made) -> Outc
     return outcome
 
 
-def _judged_before(work: _Work) -> Iterator[str]:
-    """Yield a sentence if the same recordings judged other runs before."""
+def _cautions(work: _Work) -> Iterator[str]:
+    """Yield a sentence for each thing by which the figures may flatter."""
+    judging = [work.prepared.records[record] for record in work.judging]
+    if work.known and not work.inherited and (said := flattered(work.known, judging)):
+        yield said
     mine = json.loads((work.folder / TESTED).read_text(encoding="utf-8"))
     others = [
         json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,11 @@
 """Who gets in: the whole table of roles and routes, keys, sessions, limits and headers."""
 
+import asyncio
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from office import HERE, PASSWORD, Desk, opened
@@ -11,7 +14,9 @@ from pydantic import ValidationError
 from dicom_node.settings import Admin, Role
 from training.admin import policy
 from training.admin.access import COOKIE, CSRF_HEADER, router
+from training.admin.limits import Bounds
 from training.admin.policy import API, POLICY
+from training.admin.problems import Problem
 
 DAY = 86400.0
 SAMPLES = {
@@ -293,6 +298,31 @@ def test_body_that_does_not_say_its_length_is_cut_off(desk: Desk) -> None:
 
     answer = desk.post("/keys", Role.ADMIN, content=endless())
     assert answer.status == 413
+
+
+def test_compressed_body_is_not_unpacked(desk: Desk) -> None:
+    body = gzip.compress(b" " * 2**24)
+    answer = desk.post("/keys", Role.ADMIN, content=body, headers={"Content-Encoding": "gzip"})
+    assert answer.status == 422
+
+
+def test_body_that_comes_too_slowly_is_given_up() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        await receive()
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    bounds = Bounds(app, bytes_of=lambda _method, _path: 10, deadline=0.01, secure=False)
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    with pytest.raises(Problem) as refused:
+        asyncio.run(bounds(scope, never, send))
+    assert refused.value.status == 408
 
 
 @pytest.mark.parametrize("length", ["-1", "1e9", "١", "9" * 5000])

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from commands import Run
+from defusedxml.ElementTree import fromstring
 from keys import Authority
 from node import free_port
 
@@ -153,3 +154,11 @@ def test_schedules_are_kept_listed_and_removed(run: Run) -> None:
     assert (wrong.status, "A cron line has minute" in wrong.err) == (2, True)
     assert run("schedule", "remove", listed["id"]).status == 0
     assert run("schedule", "remove", listed["id"]).status == 1
+
+
+def test_trail_is_printed_as_audit_messages_one_on_a_line(run: Run) -> None:
+    run("admin", "key", "add", "robot", "--role", "viewer")
+    (line,) = run("admin", "audit", "--syslog").out.splitlines()
+    assert line.startswith("<85>1 ")
+    assert fromstring(line[line.index("<AuditMessage>") :]).tag == "AuditMessage"
+    assert run("admin", "audit", "--after", "1").out == ""

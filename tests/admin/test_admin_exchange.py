@@ -33,33 +33,40 @@ SECRET = "a password of the exchange"
 CONTENT = b"not really ONNX " * 5000
 
 
-@pytest.fixture
-def shelf_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "shelf"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def dav(shelf_folder: Path) -> Iterator[str]:
-    """Run a WebDAV server with passwords; its address."""
-    port = free_port()
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Run a WebDAV server with passwords; its address and its folder."""
+    root, port = tmp_path_factory.mktemp("dav"), free_port()
     config = {
-        "provider_mapping": {"/models": str(shelf_folder)},
+        "provider_mapping": {"/models": str(root)},
         "simple_dc": {"user_mapping": {"*": {"site": {"password": SECRET}}}},
         "http_authenticator": {"accept_basic": True, "accept_digest": False},
         "logging": {"enable": False},
         "verbose": 0,
     }
-    server = wsgi.Server(("127.0.0.1", port), WsgiDAVApp(config), numthreads=2)
-    server.prepare()
-    thread = threading.Thread(target=server.serve, daemon=True)
+    made = wsgi.Server(("127.0.0.1", port), WsgiDAVApp(config), numthreads=2)
+    made.prepare()
+    thread = threading.Thread(target=made.serve, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{port}/models"
+        yield f"http://127.0.0.1:{port}/models", root
     finally:
-        server.stop()
+        made.stop()
         thread.join()
+
+
+@pytest.fixture
+def shelf_folder(server: tuple[str, Path], tmp_path: Path) -> Path:
+    """Return a folder of the server that is this test's own."""
+    folder = server[1] / tmp_path.name
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def dav(server: tuple[str, Path], shelf_folder: Path) -> str:
+    """Return the address of that folder."""
+    return f"{server[0]}/{shelf_folder.name}"
 
 
 @pytest.fixture

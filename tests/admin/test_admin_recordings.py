@@ -17,6 +17,7 @@ from analysis.synthetic import Kind
 from dicom_node.archive import Pseudonyms
 from dicom_node.ledger import State, ecgs
 from dicom_node.settings import Role
+from training.runs import RunState
 
 NAME, IDENTIFIER = "Canary^<script>alert(1)</script>", "CANARY-4711"
 
@@ -146,14 +147,15 @@ def test_unknown_condition_is_refused_by_name(desk: Desk) -> None:
 def test_findings_come_with_probability_threshold_and_evidence(desk: Desk) -> None:
     answer = desk.get("/recordings/2", Role.TRAINER)
     assert answer.status == 200, answer.text
-    found = {(item["origin"], item["key"]): item for item in answer.json["findings"]}
-    block = found["model", "rbbb"]
-    assert 0 < block["probability"] < block["threshold"]
-    assert block["present"] is False
-    ruled = found["criteria", "atrial_fibrillation"]
-    assert ruled["present"] is True
-    assert ruled["evidence"]
-    assert answer.json["measurements"]["heart_rate"]["unit"] == "/min"
+    found = answer.json["findings"]
+    judged = [item for item in found if item["origin"] == "model" and item["probability"]]
+    assert judged
+    for item in judged:
+        assert item["present"] is (item["probability"] >= item["threshold"])
+    ruled = {item["key"]: item for item in found if item["origin"] == "criteria"}
+    assert ruled["atrial_fibrillation"]["present"] is True
+    assert ruled["atrial_fibrillation"]["evidence"]
+    assert answer.json["measurements"]["heart_rate"]["unit"] == "{H.B.}/min"
     assert answer.json["models"][0]["digest"] == desk.get("/status", Role.VIEWER).json["model"]
 
 
@@ -347,3 +349,18 @@ def test_trail_is_read_page_by_page(desk: Desk) -> None:
 def test_too_few_ecgs_tell_nothing_about_drift(desk: Desk) -> None:
     document = desk.get("/drift", Role.VIEWER).json
     assert (document["alerts"], document["changes"]) == ([], [])
+
+
+def test_each_is_told_what_waits_for_him(desk: Desk) -> None:
+    def told(role: Role) -> list[str]:
+        return [item["sentence"] for item in desk.get("/notices", role).json]
+
+    assert told(Role.OPERATOR) == ["ECGs in quarantine: 1."]
+    assert told(Role.TRAINER) == []
+    plan = {"plan": {"name": "small", "keys": ["lbbb"]}}
+    run = desk.post("/runs", Role.TRAINER, json=plan).json["id"]
+    lease = desk.office.runs.lease("worker", 1.0, 1e12)
+    assert lease is not None
+    desk.office.runs.finish(lease, RunState.FAILED, "The corpus is empty.", desk.office.clock())
+    assert told(Role.TRAINER) == [f"Run {run}, small: The corpus is empty."]
+    assert told(Role.VIEWER) == ["ECGs in quarantine: 1."]

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from installed import Installation, cart_ecg, encoded, simulated
 from office import Desk, opened
+from tiny_model import packed
 
 from analysis.synthetic import Kind
 from dicom_node.settings import Role
+from training.admin.pages import training
+from training.admin.pages.training import Choice
 from training.admin.policy import PAGES
 from training.architectures import ARCHITECTURES
 from training.plan import Plan
@@ -78,7 +81,16 @@ def address(path: str, digest: str) -> str:
 
 
 def model_of(reader: Reader) -> str:
-    return str(reader.desk.get("/models", Role.ADMIN).json[0]["digest"])
+    return next(
+        item["digest"] for item in reader.desk.get("/models", Role.ADMIN).json if item["speaks"]
+    )
+
+
+def test_table_names_every_page_and_no_other() -> None:
+    from training.admin.pages.routes import router  # noqa: PLC0415
+
+    made = {f"{method} {route.path}" for route in router.routes for method in route.methods}
+    assert made == set(PAGES)
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -263,26 +275,48 @@ def test_page_of_what_is_not_there_is_a_sentence(reader: Reader) -> None:
 # Learning
 
 
-def test_form_offers_every_architecture_and_its_defaults_are_a_plan() -> None:
-    from training.admin.pages import training  # noqa: PLC0415
-
+@pytest.mark.parametrize("models", [(), (Choice("current", "The model in service"),)])
+def test_form_offers_every_architecture_and_its_defaults_are_a_plan(
+    models: tuple[Choice, ...],
+) -> None:
     assert set(training.ARCHITECTURES) == set(ARCHITECTURES)
     document: dict[str, object] = {"name": "a", "keys": ["lbbb"]}
-    for question in (*training.questions(), training.bases(())):
+    for question in training.questions(training.bases(models)):
         names = question.name.split(".")
         if question.choices and question.kind == "choice":
             assert question.value in [choice.value for choice in question.choices]
         place = document.setdefault(names[0], {}) if len(names) > 1 else document
         place[names[-1]] = question.value  # type: ignore[index]
     plan = Plan.from_mapping(document)
-    assert plan.split != ""
-    assert plan.keys == ("lbbb",)
+    assert (plan.base, plan.mode) == (
+        ("current", "head") if models else ("inceptiontime", "scratch")
+    )
+
+
+@pytest.mark.parametrize("name", training.ARCHITECTURES)
+def test_run_may_begin_with_every_architecture_of_the_form(reader: Reader, name: str) -> None:
+    plan = {"name": "a", "keys": ["lbbb"], "base": name, "mode": "scratch"}
+    assert reader.desk.post("/runs", Role.TRAINER, json={"plan": plan}).status == 201
+
+
+def test_form_offers_the_models_that_can_be_learned_from(reader: Reader) -> None:
+    detail = reader.desk.get(f"/models/{model_of(reader)}", Role.TRAINER).json
+    tiny = reader.desk.post("/models", Role.TRAINER, content=packed()).json["digest"]
+    _, text = reader.get("/training", Role.TRAINER)
+    assert f'<option value="{tiny}"' in text
+    reads_measurements = bool(detail["card"].get("features"))
+    assert ('<option value="current"' in text) is not reads_measurements
 
 
 def test_model_in_service_is_judged_on_the_labelled_recordings(reader: Reader) -> None:
     digest = model_of(reader)
-    _, text = reader.get(f"/datasets/evaluation?model={digest}", Role.TRAINER)
-    assert "No recording of the corpus has a label" in text
+    headers = {
+        "Authorization": f"Bearer {reader.desk.keys[Role.TRAINER]}", "Accept": "application/json",
+    }  # fmt: skip
+    path = f"/datasets/evaluation?model={digest}"
+    refused = reader.desk.client.get(path, headers=headers)
+    assert refused.status_code == 409
+    assert refused.json()["detail"].startswith("No recording of the corpus has a label")
     files = [("files", (f"{n}.dcm", simulated(kind, 20 + n))) for n, kind in enumerate(
         (Kind.SINUS, Kind.SINUS, Kind.LBBB, Kind.LBBB))]  # fmt: skip
     table = "file_name,label,value\n" + "".join(
@@ -292,7 +326,7 @@ def test_model_in_service_is_judged_on_the_labelled_recordings(reader: Reader) -
     made = reader.desk.post("/uploads", Role.REVIEWER, files=files).json
     done = reader.desk.get(f"/uploads/{made['id']}/events", Role.REVIEWER)
     assert '"state":"DONE"' in done.text
-    status, text = reader.get(f"/datasets/evaluation?model={digest}", Role.TRAINER)
+    status, text = reader.get(path, Role.TRAINER)
     assert status == 200, text
     assert '"key":"rbbb"' in text
     _, text = reader.get("/datasets", Role.TRAINER)

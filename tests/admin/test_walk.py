@@ -238,7 +238,7 @@ def upload(walk: Walk, files: list[Path]) -> None:
 def send(walk: Walk, pacs: Pacs, folder: Path, number: int) -> str:
     """Send an ECG as a cart does; return the text of what the PACS got for it."""
     path = folder / f"cart{number}.dcm"
-    path.write_bytes(simulated(Kind.LBBB, 500 + number))
+    path.write_bytes(simulated(Kind.LBBB, 500 + 2 * number, PatientID="WALK-1"))
     before = len(pacs.files)
     assert [sent.status for sent in scu.send([path], walk.house.address, "CART")] == [0]
     assert pacs.wait(before + OURS, 60)
@@ -281,11 +281,13 @@ def correct_a_label(walk: Walk) -> None:
 
 
 def learn(walk: Walk, name: str) -> None:
-    """Start a short run on the head, follow it to its end, and read its report."""
+    """Start a short run, follow it to its end, and read its report."""
     page = walk.page
     walk.open("/training")
     page.fill("[data-plan=name]", name)
     page.check("input[value=lbbb]")
+    page.select_option("[data-plan=base]", "xceptiontime")
+    assert page.input_value("[data-plan=mode]") == "scratch"
     page.fill("[data-plan=epochs]", "4")
     page.click("summary:has-text('Details')")
     page.fill("[data-plan=learning_rate]", "0.01")
@@ -341,6 +343,10 @@ def test_from_an_upload_to_a_model_that_speaks_and_back(
         walk.again("/", 'data-href="/ecg/3"')
         walk.open("/ecg/3")
         assert "Model walked" in page.inner_text("[aria-label=Findings]")
+        walk.until("#ecg[data-ready=true]")
+        page.keyboard.press("5")
+        assert page.locator("#paper-before path.trace").count() > 12
+        walk.picture("ecg-with-previous")
 
         walk.open("/models")
         page.click("button:has-text('Roll back')")
@@ -363,8 +369,22 @@ def _tune(lead: Lead) -> float:
     return 1.0 + STANDARD_12.index(lead) / 2
 
 
+def drop_a_letter(walk: Walk) -> None:
+    """Drop a file that is no ECG, and read why it is refused."""
+    walk.open("/upload")
+    dropped = walk.page.evaluate_handle(
+        """() => {
+          const carried = new DataTransfer();
+          carried.items.add(new File(["Dear colleague"], "letter.dcm"));
+          return carried;
+        }"""
+    )
+    walk.page.dispatch_event("#drop", "drop", {"dataTransfer": dropped})
+    walk.until("#outcomes :has-text('The bytes are no encoding of an ECG')")
+
+
 def hold_a_ruler_to_the_paper(walk: Walk, folder: Path) -> None:
-    """Measure every curve of an ECG of known leads: whose it is, and whether it is true to scale."""
+    """Measure every curve of an ECG of known leads: whose it is, and whether it is to scale."""
     upload(walk, [tuned(folder / "tuned.npz")])
     walk.page.click("#outcomes tr[data-href] a")
     walk.until("#ecg[data-ready=true]")
@@ -442,6 +462,7 @@ def test_schedule_that_is_kept_and_models_that_travel(tmp_path: Path, pictures: 
             walk.seen = 40
             walk.page.on("dialog", lambda dialog: dialog.accept())
             upload(walk, hearts(tmp_path / "hearts", 8))
+            drop_a_letter(walk)
             hold_a_ruler_to_the_paper(walk, tmp_path)
             keep_a_schedule(walk)
             exchange_models(walk, folder)

@@ -332,6 +332,20 @@ def test_it_ends_when_another_epoch_would_not_fit_into_its_minutes(tmp_path: Pat
     assert fit(net(), plan, TRAIN, VALIDATION, tmp_path).epochs == fitted.epochs
 
 
+def test_a_net_that_diverges_keeps_what_it_learned_before(tmp_path: Path) -> None:
+    plan = replace(PLAN, epochs=50)
+    learner = net()
+
+    def spoil(epoch: Epoch) -> None:
+        if epoch.number == 2:
+            learner.head.bias.data.fill_(torch.nan)
+
+    fitted = fit(learner, plan, TRAIN, VALIDATION, tmp_path, report=spoil)
+    assert fitted.stopped == "diverged"
+    assert len(fitted.epochs) == 2
+    assert np.isfinite(predict(fitted.net, VALIDATION.waveforms)).all()
+
+
 def test_rates_fall_on_a_plateau(tmp_path: Path) -> None:
     plan = replace(OVERSHOOTING, schedule=Schedule.PLATEAU, epochs=20)
     rates = [epoch.learning_rate for epoch in fit(net(), plan, TRAIN, VALIDATION, tmp_path).epochs]
@@ -583,6 +597,12 @@ def test_what_cannot_be_learned_is_said_before_a_minute_is_spent(
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         fit(net(), PLAN, *change(TRAIN, VALIDATION), tmp_path)
+
+
+def test_a_recording_that_holds_no_numbers_is_said(tmp_path: Path) -> None:
+    broken = replace(TRAIN, waveforms=np.where(TRAIN.waveforms > 1, np.nan, TRAIN.waveforms))
+    with pytest.raises(ValueError, match="The loss is no number in the first epoch"):
+        fit(net(), PLAN, broken, VALIDATION, tmp_path)
 
 
 def test_a_target_that_never_changes_is_refused(tmp_path: Path) -> None:

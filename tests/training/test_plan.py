@@ -41,6 +41,8 @@ def test_a_plan_says_only_what_it_must() -> None:
     assert plan.task is Task.MULTI_LABEL
     assert plan.watched is Metric.AUROC
     assert plan.origins == (Origin.OVER_READ, Origin.REVIEWER)
+    assert plan.rate == 0.001
+    assert Plan.from_mapping(SMALL | {"mode": "head"}).rate == 0.01
     assert plan.recipe.sampling_frequency == 100.0
     assert len(plan.recipe.leads) == 12
 

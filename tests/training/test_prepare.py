@@ -9,9 +9,12 @@ import pytest
 import tiny_model
 from corpora import imported, write_dicom, write_plain
 from onnx import helper
+from safetensors.torch import save_file
 from small_runs import KEYS, SPLIT, label, name, plan, two_hearts
 
-from analysis.ecg import Sex
+from analysis.ecg import Lead, Sex
+from training.architectures import build
+from training.bases import net_of, open_base
 from training.corpus import Corpus
 from training.labels import Origin
 from training.plan import Balance, Mode, Plan, Task
@@ -184,7 +187,17 @@ def test_age_and_sex_are_learned_from_what_recordings_declare(tmp_path: Path) ->
     assert _share(sex) == 0.5
     assert {r.sex for r in sex.records.values()} == {Sex.FEMALE, Sex.MALE}
     other = refusal(plan(corpus, keys=("lvef",), task=Task.REGRESSION))
-    assert "No number of the corpus is called lvef" in other
+    assert "0 recordings have a number called lvef (labels like lvef=55" in other
+
+
+def test_a_number_is_learned_from_labels_that_state_one(corpus: Corpus) -> None:
+    for number in range(20):
+        label(corpus, {number: True}, f"lvef={40 + number}", time="2024")
+    label(corpus, {3: True}, "lvef=99", time="2025")
+    label(corpus, {4: True}, "lvef=unknown", time="2025")
+    found = prepare(plan(corpus, keys=("lvef",), task=Task.REGRESSION))
+    told = sorted(float(row[0]) for row in found.targets.values())
+    assert told == [40, 41, 42, *range(44, 60), 99]
 
 
 def _share(found: Prepared) -> float:
@@ -242,6 +255,12 @@ def test_a_base_that_is_not_there_is_named(corpus: Corpus) -> None:
     assert "There is no base resnet9000" in refusal(plan(corpus, base="resnet9000"), check)
 
 
+def test_the_shipped_model_is_a_base(corpus: Corpus) -> None:
+    base = open_base(plan(corpus, base="current", mode=Mode.HEAD))
+    assert base.net.width >= 64
+    assert "begin a new head" in refusal(plan(corpus, base="current", mode=Mode.CONTINUE), check)
+
+
 def test_an_architecture_has_no_head_to_learn_on(corpus: Corpus) -> None:
     wanted = plan(corpus, base="inceptiontime", mode=Mode.HEAD)
     assert "has learned nothing" in refusal(wanted, check)
@@ -276,3 +295,19 @@ def test_the_split_has_the_parts_that_its_order_names(corpus: Corpus) -> None:
     order = Order(fractions={"train": 0.8, "validation": 0.2})
     found = prepare(plan(corpus, split=order))
     assert set(found.split.parts) == {"train", "validation"}
+
+
+@pytest.mark.slow
+def test_an_ecgfounder_checkpoint_is_a_base(corpus: Corpus, tmp_path: Path) -> None:
+    made = build("net1d", leads=1, outputs=150, norm=True).state_dict()
+    names = {each: each.removeprefix("backbone.").replace("head.", "dense.") for each in made}
+    path = tmp_path / "1_lead_ECGFounder.safetensors"
+    save_file({names[each]: value.contiguous() for each, value in made.items()}, path)
+    wanted = plan(corpus, base=str(path), mode=Mode.HEAD)
+    base = open_base(wanted)
+    assert (base.recipe.sampling_frequency, base.recipe.leads) == (500.0, (Lead.I,))
+    net = net_of(base, wanted).state_dict()
+    assert net["head.weight"].shape[0] == len(KEYS)
+    assert all(net[each].equal(made[each]) for each in net if each.startswith("backbone."))
+    path.write_bytes(b"torn")
+    assert "no checkpoint of tensors" in refusal(wanted, check)

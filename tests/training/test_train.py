@@ -10,10 +10,13 @@ import pytest
 from small_runs import KEYS, SPLIT, label, plan, tiny_package, two_hearts
 from support import shared
 
+from analysis.card import Source
+from analysis.model import load_model
 from analysis.recipe import Unit
 from dicom_node.ledger import Ledger
 from dicom_node.models import ModelState, ModelStore
 from training import train as use_case
+from training.cards import flattered
 from training.corpus import Corpus
 from training.evaluate import Evaluation
 from training.labels import Origin
@@ -152,6 +155,7 @@ def test_the_test_part_is_judged_once_and_that_is_recorded(
     assert (tested["at"], tested["part"], tested["records"]) == (5.0, "test", 8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_that_is_asked_to_stop_goes_on_when_it_is_called_again(
     corpus: Corpus, tmp_path: Path
@@ -190,6 +194,7 @@ def test_a_candidate_is_compared_with_the_current_model_on_the_same_recordings(
     assert difference["records"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_patients_whom_the_base_knows_do_not_judge(corpus: Corpus, tmp_path: Path) -> None:
     wanted = plan(corpus, epochs=1)
@@ -230,12 +235,26 @@ def test_what_no_report_could_say_is_learned_judged_and_not_published(
     assert evaluation(tmp_path / "1").records == 8
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_a_test_part_that_judges_again_is_said_to(corpus: Corpus, tmp_path: Path) -> None:
     first = train(plan(corpus), tmp_path / "1", clock=lambda: 1.0)
     second = train(plan(corpus, epochs=2), tmp_path / "2", clock=lambda: 2.0)
     assert not any("judged 1 runs before" in note for note in first.notes)
     assert any("judged 1 runs before" in note for note in second.notes)
+
+
+def test_a_model_is_flattered_by_recordings_of_the_data_that_its_card_names(
+    corpus: Corpus,
+) -> None:
+    card = load_model(tiny_package()).card
+    source = Source(name="A", records=1, licence="none", citation="none")
+    assert flattered(card, corpus.records) is None
+    said = flattered(replace(card, training_data=(source,)), corpus.records)
+    assert said == (
+        "tiny 1 learned from A, as its card says, and recordings of these judge here: its figures"
+        " may flatter."
+    )
 
 
 # Nets of others
@@ -249,9 +268,15 @@ def long_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("mode", [Mode.SCRATCH, Mode.HEAD, Mode.ALL])
 @pytest.mark.parametrize(
-    "file", ["xc_super_pretrained", "XceptionTime_untrained", "InceptionTime_untrained"]
+    ("file", "mode"),
+    [
+        ("xc_super_pretrained", Mode.SCRATCH),
+        ("xc_super_pretrained", Mode.HEAD),
+        ("xc_super_pretrained", Mode.ALL),
+        ("XceptionTime_untrained", Mode.ALL),
+        ("InceptionTime_untrained", Mode.HEAD),
+    ],
 )
 def test_exchangeais_files_are_learned_from_in_microvolts_and_exported_the_same(
     long_corpus: Corpus, store: ModelStore, tmp_path: Path, file: str, mode: Mode

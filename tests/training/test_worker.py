@@ -18,6 +18,7 @@ from node import Node
 from small_runs import plan, two_hearts
 from support import ROOT
 
+from dicom_node.companions import chosen
 from dicom_node.ledger import Ledger
 from dicom_node.settings import Settings, Storage, Training
 from training.evaluate import Evaluation
@@ -198,6 +199,12 @@ def _lives(process: int) -> bool:
         os.kill(process, 0)
         return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
     return False
+
+
+def test_what_runs_everything_asks_the_settings_which_services() -> None:
+    asked = Settings(training=Training(worker=True)), Settings(training=Training(worker=False))
+    found = ["train-worker" in {item.name for item in chosen(each)} for each in asked]
+    assert found == [True, False]
 
 
 @pytest.mark.slow

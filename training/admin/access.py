@@ -11,13 +11,12 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
-import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -25,7 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from dicom_node.ledger import Event, Ledger
 from dicom_node.settings import Role, Settings
 from dicom_node.spool import Spool
-from training.admin.accounts import Accounts, Principal
+from training.admin.accounts import Accounts, Principal, split_key
 from training.admin.limits import Limiter
 from training.admin.policy import API, Rule, rule_of
 from training.admin.problems import Problem, status_of
@@ -34,14 +33,13 @@ from training.admin.replay import Replays
 from training.registry import CORPUS
 from training.runs import Runs
 
-log = structlog.get_logger()
-
 COOKIE: Final = "sinusnode_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "csrf_token"
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM: Final = "application/x-www-form-urlencoded"
 _NOTED: Final = 200
+_Found = TypeVar("_Found")
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -160,24 +158,25 @@ class Guarded(APIRoute):
             raise Problem(
                 HTTPStatus.BAD_REQUEST, "This request takes no Idempotency-Key.", reason="no-replay"
             )
-        fingerprint = hashlib.sha256(
-            f"{self.method} {request.url.path}?{request.url.query}\n".encode()
-            + await request.body()
-        ).hexdigest()
-        claim = partial(
-            office.replays.claim, principal_of(request).account, key, fingerprint, office.clock()
-        )
-        known = await run_in_threadpool(claim)
+        replays, account = office.replays, principal_of(request).account
+        asked = await _fingerprint(request)
+        known = await run_in_threadpool(replays.claim, account, key, asked, office.clock())
         if known is not None:
+            note(request, replayed=True)
             return known
-        done = partial(office.replays.done, principal_of(request).account, key)
         try:
             response = await answer(request)
         except BaseException:
-            await run_in_threadpool(done, None)
+            await run_in_threadpool(replays.done, account, key, None)
             raise
-        await run_in_threadpool(done, response)
+        await run_in_threadpool(replays.done, account, key, response)
         return response
+
+
+async def _fingerprint(request: Request) -> str:
+    """Return what tells one request from another: method, address and body."""
+    words = f"{request.method} {request.url.path}?{request.url.query}\n"
+    return hashlib.sha256(words.encode() + await request.body()).hexdigest()
 
 
 # Admission
@@ -219,44 +218,34 @@ def _identify(request: Request, office: Office) -> Principal | None:
 
 
 def _by_key(request: Request, office: Office, scheme: str, text: str) -> Principal:
-    account = text.partition("_")[2].partition("_")[0]
-    with tried(request, office, account) as attempt:
-        found = None
-        if scheme.lower() == "bearer":
-            found = office.accounts.bearer(text, office.clock())
-        attempt(found is not None)
+    def attempt() -> Principal | None:
+        right = scheme.lower() == "bearer"
+        return office.accounts.bearer(text, office.clock()) if right else None
+
+    found = trying(request, office, split_key(text)[0], attempt)
     if found is None:
         raise _unknown("This key is wrong, revoked or past its end.")
     return found
 
 
-class tried:  # noqa: N801 - used as a statement
-    """Bound how often somebody may fail to sign in, from one address and as one account.
+def trying(
+    request: Request, office: Office, account: str, attempt: Callable[[], _Found | None]
+) -> _Found | None:
+    """Return what an attempt to sign in gives; None counts as a failure.
 
     Raises
     ------
     Problem
-        429, where there were too many failures lately.
+        429, where there were too many lately: from this address, or as this account.
     """
-
-    def __init__(self, request: Request, office: Office, account: str) -> None:
-        self._pairs = (
-            (office.addresses, address_of(request)),
-            (office.failing, account[:64]),
-        )
-
-    def __enter__(self) -> Callable[[bool], None]:
-        for limiter, name in self._pairs:
-            _within_limits(limiter, name)
-        return self._outcome
-
-    def _outcome(self, well: bool) -> None:  # noqa: FBT001 - its one word
-        if not well:
-            for limiter, name in self._pairs:
-                limiter.count(name)
-
-    def __exit__(self, *_error: object) -> None:
-        """Leave."""
+    limits = ((office.addresses, address_of(request)), (office.failing, account[:64]))
+    for limiter, name in limits:
+        _within_limits(limiter, name)
+    found = attempt()
+    if found is None:
+        for limiter, name in limits:
+            limiter.count(name)
+    return found
 
 
 def _within_limits(limiter: Limiter, name: str) -> None:

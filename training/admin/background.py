@@ -1,10 +1,10 @@
-"""What goes on without being asked: the index follows the ledger, and schedules tick.
+"""What goes on without being asked: the index follows, the audit trail goes out, schedules tick.
 
 One process of an installation does it; another admin service beside it only answers.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -12,11 +12,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from training.admin.access import Office
+from training.admin.forward import forward
 from training.admin.schedule import Schedules, Ticker, only_here
 
 log = structlog.get_logger()
 
-_PAUSE: Final = 0.5  # seconds
+_INDEX_PAUSE: Final = 0.5  # seconds
+_FORWARD_PAUSE: Final = 5.0  # seconds
 _PATIENCE: Final = 10.0  # seconds for the batch in hand
 
 
@@ -25,7 +27,10 @@ def at_work(office: Office, schedules: Schedules) -> Iterator[None]:
     """Keep it going as long as the context lasts, if nobody else does."""
     with ExitStack() as stack:
         if stack.enter_context(only_here(office.settings.storage.folder)):
-            stack.enter_context(_indexing(office))
+            _once("index", office.index.refresh)
+            stack.enter_context(_repeated("index", office.index.refresh, _INDEX_PAUSE))
+            if office.settings.syslog.host:
+                stack.enter_context(_repeated("forward", lambda: forward(office), _FORWARD_PAUSE))
             ticker = Ticker(schedules, office.clock)
             ticker.start()
             stack.callback(ticker.stop)
@@ -33,13 +38,16 @@ def at_work(office: Office, schedules: Schedules) -> Iterator[None]:
 
 
 @contextmanager
-def _indexing(office: Office) -> Iterator[None]:
-    """Bring the index to where the ledger is, and keep it there."""
+def _repeated(name: str, step: Callable[[], int], pause: float) -> Iterator[None]:
+    """Take a step again and again in a thread of its own, at once while there is more to do."""
     stopping = threading.Event()
-    _catch_up(office, stopping, once=True)
-    thread = threading.Thread(
-        target=_follow, args=(office, stopping), name="admin-index", daemon=True
-    )
+
+    def repeat() -> None:
+        while not stopping.is_set():
+            if not _once(name, step):
+                stopping.wait(pause)
+
+    thread = threading.Thread(target=repeat, name=f"admin-{name}", daemon=True)
     thread.start()
     try:
         yield
@@ -48,14 +56,10 @@ def _indexing(office: Office) -> Iterator[None]:
         thread.join(_PATIENCE)
 
 
-def _follow(office: Office, stopping: threading.Event) -> None:
-    while not stopping.wait(_PAUSE):
-        _catch_up(office, stopping)
-
-
-def _catch_up(office: Office, stopping: threading.Event, *, once: bool = False) -> None:
+def _once(name: str, step: Callable[[], int]) -> int:
+    """Return what a step did; 0 where it could not be taken now."""
     try:
-        while office.index.refresh() and not once and not stopping.is_set():
-            pass
-    except SQLAlchemyError as error:
-        log.error("index_not_refreshed", error=type(error).__name__)  # noqa: TRY400 - no trace
+        return step()
+    except (SQLAlchemyError, OSError) as error:
+        log.error("not_done", what=name, error=type(error).__name__)  # noqa: TRY400 - no trace
+        return 0

@@ -11,7 +11,7 @@ from training.admin.problems import Problem
 from training.corpus import SPLITS
 from training.plan import CURRENT, Plan
 
-_ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,39}")
+_ARCHITECTURE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{12,64}")
 _SPLIT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.json")
 

@@ -69,6 +69,7 @@ _ROUTES: Final[dict[str, Rule]] = {
     "GET /audit/verification": Rule(_only(_ADMIN)),
     "GET /audit/messages": Rule(_only(_ADMIN), "audit-export"),
     "GET /drift": Rule(_ALL),
+    "GET /notices": Rule(_ALL),
     # Recordings
     "GET /queue": Rule(_QUEUE),
     "GET /queue/{instance}": Rule(_QUEUE),

@@ -346,7 +346,10 @@ class Ticker:
 
     def start(self) -> None:
         """Make good what a crash left, and begin."""
-        self._schedules.make_good(self._clock())
+        try:
+            self._schedules.make_good(self._clock())
+        except (SQLAlchemyError, LookupError, ValueError) as error:  # an old plan stops nobody
+            log.error("tick_not_made_good", error=type(error).__name__)  # noqa: TRY400 - no trace
         self.reload()
         self._scheduler.add_job(self.reload, "interval", seconds=_RELOAD, id="reload")
         self._scheduler.start()

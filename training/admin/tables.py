@@ -99,6 +99,14 @@ ticks = sa.Table(
 )
 """Each moment that a schedule came due, and the run that it made."""
 
+forwarded = sa.Table(
+    "admin_forwarded",
+    metadata,
+    sa.Column("server", sa.String(256), primary_key=True),
+    sa.Column("row", _ID, nullable=False),
+)
+"""The last row of the audit trail that a syslog server has."""
+
 recordings = sa.Table(
     "admin_recording",
     metadata,

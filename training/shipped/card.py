@@ -89,16 +89,9 @@ thresholds from all held-out answers, and is not measured itself.
 
 {_pooled_tables(card)}
 
-AUROC in each group and subgroup that has at least three ECGs with and three without:
+{_group_part(card)}## Not shipped, and why
 
-{_group_table(card)}
-
-A low pooled AUROC beside good ones within the groups means that it ranks well inside a hospital
-and sets the level wrongly between hospitals.
-
-## Not shipped, and why
-
-{left_out}
+{left_out or "Everything that was tried is shipped; other findings were not tried on few leads."}
 
 ## Where it fails
 
@@ -194,16 +187,23 @@ def _pooled_row(card: Card, pool: str, key: str, threshold: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _group_table(card: Card) -> str:
+def _group_part(card: Card) -> str:
+    """Return the figures of each group of databases and of people; empty where there are none."""
     pools = {metric.data for metric in card.metrics if metric.measure == "coverage"}
     single = [metric for metric in card.metrics if metric.data not in pools]
     groups = list(dict.fromkeys(metric.data for metric in single))
+    if not groups:
+        return ""
     rows = [f"| finding | {' | '.join(groups)} |", "|---" * (len(groups) + 1) + "|"]
     for label in card.labels:
         found = {metric.data: metric for metric in single if metric.label == label.key}
         cells = [_words(found[group]) if group in found else "–" for group in groups]
         rows.append(f"| {label.entry.name} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    return (
+        "AUROC in each group and subgroup that has at least three ECGs with and three without; a "
+        "low\npooled AUROC beside good ones within the groups means that it ranks well inside a "
+        "hospital and\nsets the level wrongly between hospitals.\n\n" + "\n".join(rows) + "\n\n"
+    )
 
 
 def _failure_table(model: Model) -> str:

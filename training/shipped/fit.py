@@ -43,7 +43,7 @@ def fit(
     weights = _balance([*examples, *auxiliary])
     optimiser = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     drawn = min(len(examples), len(auxiliary))
-    steps = (len(examples) + drawn) // BATCH
+    steps = max(1, (len(examples) + drawn) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, LEARNING_RATE, total_steps=epochs * steps, pct_start=0.2
     )

@@ -24,8 +24,9 @@ from dicom_node.settings import (
     Settings,
     WebDestination,
 )
-from training.admin.access import Office, TheOffice, note, router
+from training.admin.access import Office, TheOffice, ThePrincipal, note, router
 from training.admin.drift import drift
+from training.admin.notices import notices
 from training.admin.problems import Problem, missing
 
 routes = router("", "node")
@@ -138,6 +139,20 @@ def drift_watch(office: TheOffice) -> DriftView:
             for item in found.changes
         ],
     )
+
+
+class NoticeView(BaseModel):
+    """One thing that waits for a person."""
+
+    kind: str
+    sentence: str
+
+
+@routes.get("/notices")
+def waiting(office: TheOffice, principal: ThePrincipal) -> list[NoticeView]:
+    """Say what waits for whoever asks: quarantine, runs, a shadow to decide on, drift, keys."""
+    found = notices(office, principal.roles)
+    return [NoticeView(kind=item.kind, sentence=item.sentence) for item in found]
 
 
 # Destinations

@@ -17,7 +17,7 @@ from training.admin.access import (
     ThePrincipal,
     note,
     router,
-    tried,
+    trying,
 )
 from training.admin.accounts import (
     SHORTEST_PASSWORD,
@@ -26,6 +26,7 @@ from training.admin.accounts import (
     Principal,
     Session,
     User,
+    split_key,
 )
 from training.admin.api.common import Body, Number
 from training.admin.oidc import Provider, Refused
@@ -134,14 +135,15 @@ def sign_in_with(
     Problem
         429, where there were too many failures lately.
     """
-    account = key.partition("_")[2].partition("_")[0] if key else name
-    note(request, account=account[:64] if key else "")
-    with tried(request, office, account) as attempt:
+    account = split_key(key)[0] if key else name
+    note(request, key=account if key else "")
+
+    def attempt() -> Session | None:
         if key:
-            found = office.accounts.sign_in_by_key(key, office.clock())
-        else:
-            found = office.accounts.sign_in(name, password, office.clock())
-        attempt(found is not None)
+            return office.accounts.sign_in_by_key(key, office.clock())
+        return office.accounts.sign_in(name, password, office.clock())
+
+    found = trying(request, office, account, attempt)
     if found is not None:
         request.state.principal = found.principal
     return found

@@ -160,7 +160,6 @@ def _evaluated(path: Path, folder: Path, _changed: tuple[int, ...]) -> dict[str,
     return {
         "records": found.records,
         "patients": found.patients,
-        "notes": list(found.notes),
         "quality": _bars(quality),
         "keys": [_key(item) for item in found.keys],
     }

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from dicom_node.models import ModelState
@@ -16,6 +17,7 @@ from training.admin.pages import training
 from training.admin.pages.holdings import holdings_of
 from training.admin.pages.training import Choice
 from training.admin.pages.words import finding_name
+from training.plan import CURRENT
 
 SHOWN: Final = ("AUROC", "AUPRC", "F1", "sensitivity", "specificity", "ECE", "MAE", "RMSE")
 
@@ -65,27 +67,44 @@ def _interval(found: Mapping[str, Any] | None) -> str:
     return f"{found['value']:.3f}{around}"
 
 
-# Runs
+# The form
 
 
 def form(office: Office) -> dict[str, Any]:
     """Return the form that starts a run."""
     found = holdings_of(corpus_of(office))
+    base = training.bases(tuple(_bases(office)))
     return {
         "name": "My findings",
         "targets": training.targets(found),
-        "base": training.bases(tuple(_packages(office))),
-        "mode": training.MODE,
+        "base": base,
+        "mode": training.mode(base),
         "budget": training.BUDGET,
         "details": training.DETAILS,
         "augmentation": training.AUGMENTATION,
     }
 
 
-def _packages(office: Office) -> Iterator[Choice]:
-    for entry in models.models(office):
-        if entry.present and not entry.speaks:
-            yield Choice(entry.digest, f"{entry.name} {entry.version} ({entry.state})")
+def _bases(office: Office) -> Iterator[Choice]:
+    """Yield the models that can be learned from, the one in service first."""
+    store = models.store_of(office)
+    for entry in sorted(store.list(), key=lambda item: not item.speaks):
+        if not entry.present or not _can_teach(store.path(entry.digest)):
+            continue
+        name = f"{entry.name} {entry.version}"
+        if entry.speaks:
+            yield Choice(CURRENT, f"The model in service: {name}")
+        else:
+            yield Choice(entry.digest, f"{name} ({entry.state})")
+
+
+def _can_teach(package: Path) -> bool:
+    """Return whether a model's net can be trained: not if it reads measurements too."""
+    card = models.card_of(package)
+    return card is not None and not card.get("features")
+
+
+# Runs
 
 
 def run(office: Office, number: int) -> dict[str, Any]:
@@ -104,7 +123,7 @@ def run(office: Office, number: int) -> dict[str, Any]:
     }
 
 
-def _stored(path: Any) -> dict[str, Any] | None:
+def _stored(path: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -57,7 +57,7 @@ def received(office: Office, principal: Principal, instance: int, *, blind: bool
         before=before,
         no_before=why,
         downloads=tuple(_downloads(row)) if may_see and not blind else (),
-        **_labels(corpus_of(office), digest(result.recording.ecg)[:RECORD], principal),
+        **_labels(office, digest(result.recording.ecg)[:RECORD], principal),
     )
     return ecg_page(result, person, around)
 
@@ -149,7 +149,7 @@ def recorded(office: Office, principal: Principal, record: str, *, blind: bool) 
         newer=_linked(earlier and f"/recordings/{earlier}", blind),
         older=_linked(later and f"/recordings/{later}", blind),
         label_url=f"/api/v1/corpus/recordings/{record}/labels" if may_label else None,
-        **_labels(corpus, record, principal),
+        **_labels(office, record, principal),
     )
     return ecg_page(result, person, around)
 
@@ -185,11 +185,11 @@ def _analysed(office: Office, record: str) -> tuple[Corpus, Result]:
 # What is said of it
 
 
-def _labels(corpus: Corpus, record: str, principal: Principal) -> dict[str, Any]:
+def _labels(office: Office, record: str, principal: Principal) -> dict[str, Any]:
     """Return the labels of a recording for the page: one's own by finding, and all in words."""
     if principal.roles.isdisjoint({Role.REVIEWER, Role.TRAINER}):
         return {}
-    found = corpus.labels_of(record)
+    found = corpus_of(office).labels_of(record)
     return {"said": _own(found, principal.name), "labels": tuple(map(_words, found))}
 
 

@@ -98,6 +98,9 @@ def render(request: Request, template: str, *, code: int = 200, **values: Any) -
     return HTMLResponse(text, code, headers={"Cache-Control": "no-store"})
 
 
+_JSON: Final = "application/json"
+
+
 class PageRoute(Guarded):
     """A route whose refusals are pages: sign in first, or a sentence why not."""
 
@@ -109,6 +112,8 @@ class PageRoute(Guarded):
             try:
                 return await answer(request)
             except Problem as refusal:
+                if _JSON in request.headers.get("Accept", ""):
+                    raise  # a script asks
                 return _refused(request, refusal)
 
         return page

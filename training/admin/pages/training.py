@@ -1,14 +1,13 @@
 """The form that starts a run: every choice of a plan, with what it means and a sensible default."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from training.admin.pages.holdings import Holdings
 from training.admin.pages.words import finding_name
 from training.labels import TAUGHT_BY_DEFAULT, Origin, Value
 from training.plan import (
-    CURRENT,
     FIND,
     Augment,
     Balance,
@@ -97,20 +96,27 @@ _DEFAULT: Final = Plan(name="a", keys=("a",))
 _AUGMENT: Final = Augment()
 
 
-def bases(packages: Sequence[Choice]) -> Question:
-    """Return the question what is learned from; `packages` are those of the registry."""
-    fresh = (Choice(name, text) for name, text in ARCHITECTURES.items())
+def bases(models: Sequence[Choice]) -> Question:
+    """Return the question what is learned from; `models` are those that can be, the best first."""
+    fresh = [Choice(name, text) for name, text in ARCHITECTURES.items()]
+    choices = (*models, *fresh)
     return Question(
         name="base",
         title="Learn from",
         kind="choice",
-        value=CURRENT,
+        value=choices[0].value,
         help="A model that knows ECGs already needs fewer recordings than one that begins anew.",
-        choices=(Choice(CURRENT, "The model in service"), *packages, *fresh),
+        choices=choices,
     )
 
 
-MODE: Final = Question(
+def mode(base: Question) -> Question:
+    """Return the question what learns, its default that of the base."""
+    fresh = base.value in ARCHITECTURES
+    return replace(_MODE, value=Mode.SCRATCH if fresh else Mode.HEAD)
+
+
+_MODE: Final = Question(
     name="mode", title="What learns", kind="choice", value=Mode.HEAD,
     help="With few recordings begin with the head; with thousands let all of it learn.",
     choices=_choices(Mode, (
@@ -192,6 +198,6 @@ AUGMENTATION: Final = (
 )  # fmt: skip
 
 
-def questions() -> Iterator[Question]:
-    """Yield every question but that of the base."""
-    yield from (MODE, *BUDGET, *DETAILS, *AUGMENTATION)
+def questions(base: Question) -> Iterator[Question]:
+    """Yield every question."""
+    yield from (base, mode(base), *BUDGET, *DETAILS, *AUGMENTATION)

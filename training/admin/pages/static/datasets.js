@@ -35,8 +35,7 @@ function show() {
   document.getElementById("judged-words").textContent = `${judged.model} on ${judged.records} recordings of ${judged.patients} patients; `
     + `${item.name}: ${item.positives} with it of ${item.records}. ${around ? `AUROC ${around}.` : item.why || ""} `
     + (judged.taught ? `Attention: it learned from ${judged.taught} recordings of this corpus, so that these figures flatter; its report has the honest ones. ` : "")
-    + `Signal quality: ${judged.quality.names.map((name, at) => `${name} ${judged.quality.counts[at]}`).join(", ")}. `
-    + judged.notes.join(" ");
+    + `Signal quality: ${judged.quality.names.map((name, at) => `${name} ${judged.quality.counts[at]}`).join(", ")}.`;
   const points = item.points.map((point) => ({...point, x: 1 - point.specificity, y: point.sensitivity}));
   lines("roc", [
     {name: item.name, x: item.roc.map(([x]) => x), y: item.roc.map(([, y]) => y), mode: "lines"},

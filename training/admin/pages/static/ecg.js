@@ -63,8 +63,10 @@ function redraw() {
   if (measuring) calipers.draw();
   const {speed, gain, start, latest} = sheet;
   const at = latest > 0.05 ? ` · from ${start.toFixed(1)} s` : "";
+  const part = record.samples / record.sampling_frequency;
+  const cut = record.duration > part + 0.05 ? ` · first ${part.toFixed(0)} s of ${record.duration.toFixed(0)} s` : "";
   const reduced = view === "compare" ? " · drawn smaller than true scale" : "";
-  scale.textContent = `${speed} mm/s · ${gain} mm/mV${at}${reduced}`;
+  scale.textContent = `${speed} mm/s · ${gain} mm/mV${at}${cut}${reduced}`;
   scale.classList.toggle("unusual", speed !== 25 || gain !== 10);
   if (view === "compare" && before) {
     const earlier = new Sheet(second, before);
@@ -176,6 +178,13 @@ svg.addEventListener("wheel", (event) => {
   event.preventDefault();
   (event.deltaY < 0 ? actions.faster : actions.slower)();
 }, {passive: false});
+
+// The leads that carried the finding in focus are framed on the paper.
+page.addEventListener("focusin", (event) => {
+  const leads = (event.target.closest("[data-finding]")?.dataset.leads || "").split(" ");
+  svg.querySelectorAll("text.lead").forEach((label) =>
+    label.classList.toggle("carried", leads.includes(label.textContent)));
+});
 
 // A label is sent without leaving the page; what the server says stands beside the finding.
 page.addEventListener("submit", async (event) => {

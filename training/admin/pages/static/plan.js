@@ -29,3 +29,11 @@ document.getElementById("show-plan")?.addEventListener("click", (event) => {
   shown.textContent = JSON.stringify(planOf(event.target.closest("form")), null, 1);
   shown.classList.toggle("hidden");
 });
+
+// What learns follows from what is learned from: random weights learn as a whole.
+document.querySelector("[data-plan=base]")?.addEventListener("change", (event) => {
+  const mode = event.target.form.querySelector("[data-plan=mode]");
+  const fresh = !/^(current|[0-9a-f]{64})$/.test(event.target.value);
+  if (fresh) mode.value = "scratch";
+  else if (mode.value === "scratch") mode.value = "head";
+});

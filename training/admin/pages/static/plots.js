@@ -6,7 +6,7 @@ const MARKS = ["circle", "square", "diamond", "cross", "triangle-up", "x", "star
 const LAYOUT = {
   margin: {l: 52, r: 12, t: 12, b: 42}, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "#fff",
   font: {family: "Liberation Sans, Arial, sans-serif", size: 13, color: "#16202a"},
-  legend: {orientation: "h", y: 1.12, x: 0}, hovermode: "closest",
+  legend: {orientation: "h", y: 1.02, yanchor: "bottom", x: 0}, hovermode: "closest",
 };
 const CONFIG = {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"],
   displayModeBar: false};
@@ -19,7 +19,8 @@ export function lines(place, series, x, y, more = {}) {
   const data = series.map((one, at) => ({...one, type: "scatter", mode: one.mode || "lines+markers",
     line: {color: COLOURS[at % 7], dash: DASHES[at % 7], width: 2},
     marker: {symbol: MARKS[at % 7], size: one.mode === "lines" ? 0 : 6}}));
-  return window.Plotly.react(place, data, {...LAYOUT, xaxis: axis(x, more.xaxis), yaxis: axis(y, more.yaxis),
+  const margin = {...LAYOUT.margin, t: data.length > 3 ? 76 : data.length > 1 ? 36 : 12};
+  return window.Plotly.react(place, data, {...LAYOUT, margin, xaxis: axis(x, more.xaxis), yaxis: axis(y, more.yaxis),
     shapes: more.shapes || [], annotations: more.annotations || []}, CONFIG);
 }
 
@@ -31,9 +32,10 @@ export function bars(place, series, x, y, horizontal = false) {
     marker: {color: COLOURS[at % 7], pattern: {shape: ["", "/", "x", "."][at % 4], bgcolor: COLOURS[at % 7],
       fgcolor: "#fff", solidity: 0.25, size: 6}},
   }));
-  const layout = {...LAYOUT, barmode: "group", showlegend: series.length > 1,
+  const margin = {...LAYOUT.margin, t: series.length > 1 ? 36 : 12};
+  const layout = {...LAYOUT, margin, barmode: "group", showlegend: series.length > 1,
     xaxis: axis(x), yaxis: axis(y, horizontal ? {autorange: "reversed", automargin: true} : {})};
-  if (horizontal) layout.height = Math.max(220, 60 + 26 * series[0].labels.length * Math.max(1, series.length * 0.7));
+  if (horizontal) layout.height = Math.max(220, 90 + 26 * series[0].labels.length * Math.max(1, series.length * 0.7));
   return window.Plotly.react(place, data, layout, CONFIG);
 }
 
@@ -45,7 +47,7 @@ export function confusion(place, names, cells, truth = "Truth", said = "Said") {
   });
   const text = cells.map((row, at) => row.map((value, to) => `${value}<br>${Math.round(shares[at][to] * 100)} %`));
   const data = [{type: "heatmap", z: shares, x: names, y: names, text, texttemplate: "%{text}", zmin: 0, zmax: 1,
-    colorscale: "Blues", reversescale: false, showscale: false, hoverinfo: "skip", xgap: 2, ygap: 2}];
+    colorscale: [[0, "#ffffff"], [1, "#0072b2"]], showscale: false, hoverinfo: "skip", xgap: 2, ygap: 2}];
   return window.Plotly.react(place, data, {...LAYOUT, xaxis: axis(said, {side: "bottom"}),
     yaxis: axis(truth, {autorange: "reversed", automargin: true})}, CONFIG);
 }

@@ -99,7 +99,9 @@ drop.addEventListener("dragleave", () => drop.classList.remove("over"));
 drop.addEventListener("drop", async (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  take(await entries(event.dataTransfer.items));
+  const plain = [...event.dataTransfer.files].map((file) => [file, file.name]);
+  const found = await entries(event.dataTransfer.items);
+  take(found.length ? found : plain);
 });
 drop.addEventListener("keydown", (event) => {
   if (event.target === drop && (event.key === "Enter" || event.key === " ")) document.getElementById("files").click();
