@@ -12,6 +12,7 @@ from zipfile import ZipFile
 import onnx
 import pytest
 import tiny_model
+from corpora import small_corpus
 from installed import Installation
 from office import Desk, opened
 from onnx import TensorProto, helper
@@ -159,6 +160,17 @@ def test_candidate_speaks_only_when_an_admin_says_why_and_steps_back(desk: Desk)
     assert rows[-1]["digest"] == digest
     back = desk.post("/models/rollback", Role.ADMIN)
     assert (back.status, back.json["digest"]) == (200, before)
+
+
+@pytest.mark.usefixtures("nearby")
+def test_model_that_learned_from_who_withdrew_needs_a_reason(desk: Desk) -> None:
+    corpus = small_corpus(desk.office.settings.storage.folder, patients=1, each=1)
+    digest = upload(desk, packed(version="2"))
+    (leaving,) = corpus.records
+    corpus.learned(digest, [leaving.id])
+    corpus.withdraw(leaving.patient)
+    refused = desk.post(f"/models/{digest}/promote", Role.ADMIN, json={})
+    assert (refused.status, "withdrew" in refused.detail) == (409, True)
 
 
 @pytest.mark.usefixtures("nearby")

@@ -8,7 +8,6 @@ import torch
 import wfdb
 from support import shared
 
-from analysis.analyse import analyse
 from analysis.classify import classify
 from analysis.ecg import LIMB, STANDARD_12, Lead, Patient
 from analysis.features import names
@@ -16,7 +15,9 @@ from analysis.model import load_model, shipped_models
 from analysis.standardise import standardise
 from analysis.synthetic import Kind, simulate
 from training.convert import to_torch
+from training.shipped import card, forest
 from training.shipped import fit as fitting
+from training.shipped import judge as judging
 from training.shipped.__main__ import produce
 from training.shipped.build import Workshop, make
 from training.shipped.corpus import (
@@ -234,19 +235,19 @@ def test_soft_trees_answer_as_the_trees_they_were_made_from() -> None:
     features = random.standard_normal((300, 6))
     truth = (features[:, 1] + 0.3 * random.standard_normal(300) > 0).astype(float)
     measured = scale(features)
-    forest = grow(features, truth, np.ones(300), range(6), seed=1)
-    soft = SoftForests([forest], measured)
+    trees = grow(features, truth, np.ones(300), range(6), seed=1)
+    soft = SoftForests([trees], measured)
     far = features[np.abs(features[:, 1]) > 0.5]
     with torch.no_grad():
         found = soft(torch.from_numpy(far).float())[:, 0].numpy()
     assert ((found > 0) == (far[:, 1] > 0)).mean() > 0.98
-    hard = [_walk(forest, row) for row in far]
+    hard = [_walk(trees, row) for row in far]
     assert np.abs(1 / (1 + np.exp(-found)) - hard).mean() < 0.05
 
 
-def _walk(forest, row):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - a plain reading of the trees
+def _walk(trees, row):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - a plain reading of the trees
     answers = []
-    for column, limit, leaf in zip(forest.column, forest.limit, forest.leaf, strict=True):
+    for column, limit, leaf in zip(trees.column, trees.limit, trees.leaf, strict=True):
         place = 0
         for _ in range(DEPTH):
             place = 2 * place + 1 + int(row[column[place]] > limit[place])
@@ -260,8 +261,8 @@ def test_a_feature_that_was_not_measured_counts_as_its_median() -> None:
     features[:, 2] = np.nan  # never measured
     measured = scale(features)
     truth = (features[:, 0] > 0).astype(float)
-    forest = grow(measured.fill(features), truth, np.ones(100), range(3), seed=1)
-    soft = SoftForests([forest], measured)
+    trees = grow(measured.fill(features), truth, np.ones(100), range(3), seed=1)
+    soft = SoftForests([trees], measured)
     unknown = torch.full((1, 3), torch.nan)
     median = torch.from_numpy(measured.median[None]).float()
     with torch.no_grad():
@@ -442,6 +443,9 @@ def test_a_small_training_ends_in_a_package_that_tells_the_two_apart(
 ) -> None:
     torch.set_num_threads(1)
     monkeypatch.setattr(fitting, "EMA_DECAY", 0.8)  # a few dozen steps, not a thousand
+    monkeypatch.setattr(forest, "TREES", 20)
+    monkeypatch.setattr(judging, "BOOTSTRAPS", 20)
+    monkeypatch.setattr(card, "_TRIED", 1)
     workshop = Workshop(None, epochs=6, nets=1)
     examples = prepare(two_rhythms(16), TWELVE_LEAD.recipe)
     content, report = produce(small_plan(), examples, [], workshop, "2026-01-02")
@@ -480,10 +484,3 @@ def test_answers_of_the_shipped_model_are_far_apart_on_what_it_learned(
         present = np.mean([probability for truth, probability in pairs if truth])
         absent = np.mean([probability for truth, probability in pairs if not truth])
         assert present > absent + 0.2
-
-
-@pytest.mark.slow
-def test_noise_is_never_a_diagnosis() -> None:
-    for seed in range(200):
-        result = analyse(simulate(Kind.NOISE, seed=10_000 + seed).ecg, patient=Patient(age=60.0))
-        assert not [finding for finding in result.findings if finding.present]

@@ -35,6 +35,7 @@ from training.admin.api.common import Body, Digest, Sentence
 from training.admin.foreign import adopt_apart
 from training.admin.problems import Problem, missing
 from training.exchange import Offer, Refused, Shelf
+from training.registry import CORPUS, mark_withdrawals
 
 routes = router("", "models")
 
@@ -317,6 +318,7 @@ def promote(
     """Make a model the one that speaks; against its objections only with a reason."""
     note(request, override=body.reason)
     store = store_of(office)
+    mark_withdrawals(store, office.clock(), office.settings.storage.folder / CORPUS)
     with _refusals():
         store.promote(digest, office.clock(), principal.name, override=body.reason)
         return _view(store.get(digest))
