@@ -26,6 +26,8 @@ from training.plan import Augment, Plan
 from training.publish import publish
 from training.splits import Order
 
+torch.set_num_threads(1)  # nets this small are slowed down by threads that wait for each other
+
 KEYS = ("lbbb", "normal")
 SPLIT = Order(fractions={"train": 0.4, "validation": 0.2, "calibration": 0.2, "test": 0.2})
 

@@ -73,7 +73,8 @@ def rates(examples: Sequence[Example]) -> list[Metric]:
             probability=np.full(int(stated.sum()), 0.5),
             present=np.zeros(int(stated.sum()), np.bool_),
         )
-        found += [item for item in pooled(judged, RATES) if item.measure in _UNLEARNT]
+        if _both(judged):
+            found += [item for item in pooled(judged, RATES) if item.measure in _UNLEARNT]
     return found
 
 
