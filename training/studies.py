@@ -2,7 +2,7 @@
 
 ``python -m training.studies --corpus FOLDER --runs FOLDER [--seeds 5] [--budget 60]``
 
-The corpus holds the public databases (`sinusnode corpus import ../shared/data`). Two questions:
+The corpus holds the public databases (see STUDIES.md). Two questions:
 does a net that has learned from the union of databases learn one of them better than that one
 alone teaches (as ISP RAS's group asked), and does it help where few have a finding that
 no other database knows (as UCSF's group asked)? Runs are kept, and may be killed and called again.

@@ -93,6 +93,10 @@ thresholds from all held-out answers, and is not measured itself.
 
 {left_out or "Everything that was tried is shipped; other findings were not tried on few leads."}
 
+Never tried, because fewer than twenty recordings of these data have them: left bundle branch block
+(6), atrial flutter (12), fascicular blocks (16 left anterior), second- and third-degree AV block,
+pacing, pre-excitation. What is said of them, and of rates, the criteria say.
+
 ## Where it fails
 
 Findings of this model that the analysis called present, on {_TRIED} simulated recordings each
