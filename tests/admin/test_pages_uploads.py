@@ -141,7 +141,11 @@ def test_archive_does_not_write_beside_its_folder(made: Uploads) -> None:
     assert not list(made.folder.parent.rglob("a.dcm"))
 
 
-@pytest.mark.parametrize("data", [b"PK\3\4 not really", b"", zipped({"a": b"b"})[:-5]])
+@pytest.mark.parametrize(
+    "data",
+    [b"PK\3\4 not really", b"", zipped({"a": b"b"})[:-5]],
+    ids=["no archive", "empty", "cut off"],
+)
 def test_damaged_archive_is_refused_in_a_sentence(made: Uploads, data: bytes) -> None:
     number = made.begin("anna", NOW)
     with pytest.raises(Refused, match="The ZIP archive is damaged"):
