@@ -36,6 +36,8 @@ from analysis.result import (
 )
 from analysis.standardise import Standardised, resampling_ratio, standardise
 
+LARGEST: Final = 16 * 2**20
+"""Bytes of the largest package that is explained: each finding asks it 20 to 45 times more."""
 METHOD: Final = "occlusion of the model's input"
 
 ECTOPIC: Final = frozenset({"pac", "pvc", "atrial_bigeminy", "ventricular_bigeminy"})
@@ -209,13 +211,15 @@ def explain_present(
     """Return the findings with what carried those that a model calls present, and how it is known.
 
     Evidence is a sentence: "carried by QRS in V1, V2". What is absent or not assessed stays as it
-    is and has no explanation.
+    is and has no explanation; nor has what a model above :data:`LARGEST` says, which would be
+    asked for seconds.
     """
     findings = tuple(findings)
     explanations = tuple(
         chain.from_iterable(
             explain_all(model, ecg, measurements, _present(model, findings), known)
             for model in models
+            if model.size <= LARGEST
         )
     )
     of = {(item.model, item.key): item for item in explanations}

@@ -53,6 +53,8 @@ class Model:
 
     card: Card
     identity: ModelIdentity
+    size: int
+    """Bytes of the package."""
     _session: onnxruntime.InferenceSession = field(repr=False)
 
     def probabilities(self, batch: Signal, features: Features | None = None) -> Probabilities:
@@ -220,7 +222,7 @@ def _open(content: bytes, proto: Any, card: Card) -> Model:
     _check_ends(proto.graph, card)
     session = open_session(content, proto)
     identity = identify(card.name, card.version, content)
-    return Model(card=card, identity=identity, _session=session)
+    return Model(card=card, identity=identity, size=len(content), _session=session)
 
 
 def _check_ends(graph: Any, card: Card) -> None:

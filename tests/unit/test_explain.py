@@ -26,6 +26,7 @@ from analysis.analyse import analyse
 from analysis.card import Label
 from analysis.ecg import ECG, STANDARD_12, Lead, Patient, Sex
 from analysis.explain import (
+    LARGEST,
     MEASURED,
     MEASURED_ON_BEATS,
     bridge,
@@ -375,6 +376,15 @@ def test_what_abstains_has_no_explanation(kind: Kind) -> None:
 def test_normal_rests_on_everything_and_has_no_explanation() -> None:
     result = analyse(simulate(Kind.SINUS).ecg, planted("normal", Lead.II), patient=MAN)
     assert any(item.key == "normal" and item.present for item in result.findings)
+    assert result.explanations == ()
+
+
+def test_model_that_is_too_large_to_be_asked_again_and_again_is_not_explained() -> None:
+    model = planted("rbbb", Lead.II)
+    assert analyse(simulate(Kind.SINUS).ecg, model, patient=MAN).explanations
+    large = replace(model, size=LARGEST + 1)
+    result = analyse(simulate(Kind.SINUS).ecg, large, patient=MAN)
+    assert any(item.key == "rbbb" and item.present for item in result.findings)
     assert result.explanations == ()
 
 
