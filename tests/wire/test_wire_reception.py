@@ -20,7 +20,9 @@ TWELVE_LEAD = "1.2.840.10008.5.1.4.1.1.9.1.1"
 
 
 def reasons(node: Node) -> list[str]:
-    return [row["reason"] for row in node.trail() if row["reason"]]
+    """Return why anything was refused or kept apart, the oldest first."""
+    rows = (row for row in node.trail() if row["event"] != "model_promoted")
+    return [row["reason"] for row in rows if row["reason"]]
 
 
 def test_cart_file_comes_back_as_report_page_and_annotated_copy_in_its_own_study(
