@@ -12,7 +12,7 @@ from analysis.explain import explain_present
 from analysis.measure import everything
 from analysis.model import Model, shipped_models
 from analysis.quality import Assessed, examine
-from analysis.result import Finding, Result, Verdict
+from analysis.result import Finding, Origin, Result, Verdict
 
 ALGORITHM_REVISION = "4"
 """Raised whenever the same ECG may give another result."""
@@ -71,14 +71,18 @@ def analyse(
         qtc_formula=formula,
     )
     known = features.table(seen, measured)
+    of_models = _of_models(chosen, recording.ecg, case, known)
+    of_criteria = criteria.assess(case)
+    told = statements.stated((*of_models, *of_criteria))
     found, explanations = explain_present(
         chosen,
         recording.ecg,
         case.measurements,
-        _of_models(chosen, recording.ecg, case, known),
+        of_models,
         known,
+        keys=frozenset(item.key for item in told if item.origin is Origin.MODEL),
     )
-    findings = (*found, *criteria.assess(case))
+    findings = (*found, *of_criteria)
     normal = statements.may_be_normal(recording, quality, who, findings)
     lines = statements.state(findings, normal=normal)
     return Result(

@@ -9,7 +9,7 @@ was measured on a part counts as not measured with it.
 It says what the model used, not what is wrong with the heart.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logit
 
+from analysis.codes import VOCABULARY
 from analysis.ecg import ECG, Lead, Signal
 from analysis.features import Features, Table, chosen
 from analysis.model import Model
@@ -207,8 +208,12 @@ def explain_present(
     measurements: Measurements,
     findings: Iterable[Finding],
     known: Table | None = None,
+    *,
+    keys: Container[str] = VOCABULARY,
 ) -> tuple[tuple[Finding, ...], tuple[Explanation, ...]]:
     """Return the findings with what carried those that a model calls present, and how it is known.
+
+    Only those of the keys are asked for, for each costs as much as twenty further readings.
 
     Evidence is a sentence: "carried by QRS in V1, V2". What is absent or not assessed stays as it
     is and has no explanation; nor has what a model above :data:`LARGEST` says, which would be
@@ -217,7 +222,7 @@ def explain_present(
     findings = tuple(findings)
     explanations = tuple(
         chain.from_iterable(
-            explain_all(model, ecg, measurements, _present(model, findings), known)
+            explain_all(model, ecg, measurements, _present(model, findings, keys), known)
             for model in models
             if model.size <= LARGEST
         )
@@ -230,12 +235,13 @@ def explain_present(
     return tuple(told), explanations
 
 
-def _present(model: Model, findings: Iterable[Finding]) -> tuple[str, ...]:
+def _present(model: Model, findings: Iterable[Finding], keys: Container[str]) -> tuple[str, ...]:
     return tuple(
         finding.key
         for finding in findings
         if finding.model == model.identity.name
         and finding.present
+        and finding.key in keys
         and finding.key not in _UNEXPLAINED
     )
 

@@ -140,15 +140,21 @@ def state(findings: Iterable[Finding], *, normal: bool) -> tuple[Statement, ...]
     normal
         Whether "normal ECG" may be said.
     """
+    return tuple(_statement(item) for item in stated(findings) if item.key != "normal" or normal)
+
+
+def stated(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the present findings that contradict no other and decide, most important first."""
     present = {item.key: item for item in decide(findings) if item.present}
     dropped = frozenset[str]().union(*(EXCLUDES.get(key, frozenset()) for key in present))
     if "paced" in present:
         dropped |= _SILENT_WHEN_PACED
-    kept = [
-        item for key, item in present.items() if key not in dropped and (key != "normal" or normal)
-    ]
-    kept.sort(key=lambda item: (VOCABULARY[item.key].urgency, -(item.probability or 1.0)))
-    return tuple(_statement(item) for item in kept)
+    kept = (item for key, item in present.items() if key not in dropped)
+    return tuple(sorted(kept, key=_urgency))
+
+
+def _urgency(finding: Finding) -> tuple[float, float]:
+    return VOCABULARY[finding.key].urgency, -(finding.probability or 1.0)
 
 
 def _statement(finding: Finding) -> Statement:
