@@ -4,28 +4,25 @@ The usual torchvision wheel holds a library for CUDA. Next to a CPU torch it doe
 the import fails for want of two operators, which nobody here calls. Then they are declared.
 """
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import library as operators
 
-_SCHEMAS = {
-    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-}
-_kept: list[operators.Library] = []  # collected, one would take its operators along
+_NAMES = ("nms", "qnms")
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
+@cache
 def prepare_torchvision() -> None:
-    """Declare what torchvision's library would have brought, where it cannot be loaded."""
+    """Declare, once, what torchvision's library would have brought, where it cannot be loaded."""
     spec = find_spec("torchvision")
-    if spec is None or spec.origin is None or _kept or _loads(Path(spec.origin).parent):
+    if spec is None or spec.origin is None or _loads(Path(spec.origin).parent):
         return
-    declared = operators.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-    for schema in _SCHEMAS.values():
-        declared.define(schema)  # type: ignore[no-untyped-call]
-    _kept.append(declared)
+    for name in _NAMES:
+        operators.define(f"torchvision::{name}", _SCHEMA)
 
 
 def _loads(folder: Path) -> bool:
