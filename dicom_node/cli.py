@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from datetime import date, datetime
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
 
     from analysis.formats.content import Stated
     from dicom_node.backfills import Counts
+    from dicom_node.check import Known
     from dicom_node.companions import Companion
     from dicom_node.offline import Study
     from dicom_node.retrieve import Step
     from dicom_node.settings import Settings
+    from dicom_node.tls import Secure
 
 OK, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 _DATE = ["%Y-%m-%d"]
+_PATIENCE = 10.0  # seconds that a peer is waited for
 
 app = typer.Typer(
     name="sinusnode",
@@ -46,6 +50,7 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Settings file; by default ./sinusnode.toml."),
 ]
+OverTls = Annotated[bool, typer.Option("--tls", help="With the certificates of section tls.")]
 Into = Annotated[
     Path | None,
     typer.Option(help="DICOM object whose patient and study a non-DICOM ECG belongs to."),
@@ -139,6 +144,8 @@ def send(
     files: Annotated[list[Path], typer.Argument(help="DICOM files.")],
     to: Annotated[str, typer.Option(help="AE@host:port.")],
     calling: Annotated[str, typer.Option(help="Our AE title.")] = "SINUSCART",
+    tls: OverTls = False,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Send DICOM ECGs as a cart does, by C-STORE."""
@@ -146,9 +153,11 @@ def send(
 
     logs.silence_libraries()
     peer = _peer(to)
+    with _usable_tls():
+        secure = _secured(_settings(config), peer.host) if tls else None
     failed = 0
     try:
-        for sent in scu.send(files, peer, calling):
+        for sent in scu.send(files, peer, calling, secure=secure):
             failed += not sent.ok
             if as_json:
                 _print_json(
@@ -170,27 +179,34 @@ def send(
 @app.command()
 def echo(
     peer: Annotated[str | None, typer.Argument(help="AE@host:port; by default all known.")] = None,
+    tls: OverTls = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the node and each destination, or one peer, whether it answers, and what it accepts."""
-    from dicom_node import logs, scu
+    """Ask the node and each destination, or one peer, whether it answers, and what it accepts.
+
+    A peer of the settings is asked as they say: over TLS, and under which AE title.
+    """
+    from dicom_node import check, logs, scu
 
     logs.silence_libraries()
     settings = _settings(config)
     silent = 0
-    for item, calling_ae, secure in _known_peers(settings, peer):
+    for item in _known_peers(settings, peer, tls):
         try:
-            accepted: tuple[str, ...] = scu.echo(item, calling_ae, secure=secure)
-            message = "answers"
+            accepted, ok = check.ask(item, _PATIENCE) or (), True
+            message = "answers; accepts:" if accepted else "answers; takes calls of its peers alone"
         except scu.Unreachable as error:
-            silent, accepted, message = silent + 1, (), str(error)
+            silent, accepted, ok, message = silent + 1, (), False, str(error)
         if as_json:
+            said = "answers" if accepted else message
             _print_json(
-                {"peer": str(item), "ok": bool(accepted), "message": message, "accepts": accepted}
-            )
+                {"peer": str(item.address), "ok": ok, "tls": item.secure is not None,
+                 "message": said, "accepts": accepted}
+            )  # fmt: skip
         else:
-            _out.print(f"{item}: {message}" if not accepted else f"{item}: answers; accepts:")
+            over = " (TLS)" if item.secure else ""
+            _out.print(f"{item.address}{over}: {message}", highlight=False)
             for name in accepted:
                 _out.print(f"  {name}", highlight=False)
     raise typer.Exit(UNREACHABLE if silent else OK)
@@ -205,17 +221,39 @@ def _peer(text: str) -> Any:
         raise Stop(f"{error}.", USAGE) from None
 
 
-def _known_peers(settings: "Settings", peer: str | None) -> list[tuple[Any, str, Any]]:
-    """Return address, our AE title and TLS of the named peer, or of all in the settings."""
-    from dicom_node import check, tls
+def _known_peers(settings: "Settings", peer: str | None, over_tls: bool) -> "list[Known]":
+    """Return the named peer, as the settings know it if they do, or all of the settings."""
+    from dicom_node.check import Known, known_peers
+    from dicom_node.receive import WAVEFORMS
 
-    if peer is not None:
-        return [(_peer(peer), settings.dicom.ae_title, None)]
+    address = None if peer is None else _peer(peer)
+    with _usable_tls():
+        known = known_peers(settings)
+        if address is None:
+            return known
+        listed = [item for item in known if item.address == address]
+        if listed and not over_tls:
+            return listed
+        secure = _secured(settings, address.host) if over_tls else None
+    return [Known(str(address), address, settings.dicom.ae_title, secure, WAVEFORMS)]
+
+
+def _secured(settings: "Settings", host: str) -> "Secure":
+    from dicom_node import tls
+
+    if not settings.tls.enabled:
+        raise Stop("The settings name no certificates: see section tls.", USAGE)
+    return tls.secured(settings.tls, host)
+
+
+@contextmanager
+def _usable_tls() -> "Iterator[None]":
+    from dicom_node import tls
+
     try:
-        known = check.known_peers(settings)
+        yield
     except OSError as error:
         raise Stop(f"The TLS files cannot be used: {tls.describe(error)}.", REFUSED) from None
-    return [(item.address, item.calling_ae, item.secure) for item in known]
 
 
 # Without a server
@@ -362,11 +400,15 @@ def queue(
             _print_json({"kind": "refusal"} | row)
         for row in view.models:
             _print_json({"kind": "model"} | row)
+        for line in view.stranded:
+            _print_json({"kind": "stranded", "message": line})
         return
     _out.print(_table(view.rows, ("id", "received", "from", "state", "reason", "message")))
     if view.refused:
         _out.print(_table(view.refused, ("at", "from", "address", "reason", "message")))
     _out.print("  ".join(f"{name} {count}" for name, count in view.counts.items() if count))
+    for line in view.stranded:
+        _err.print(line, highlight=False, markup=False)
     for row in view.models:
         said = f"{row['slot']}: {row['name']} {row['version']} ({row['digest'][:12]})"
         _out.print(said, highlight=False, markup=False)
@@ -409,6 +451,26 @@ def retry(
     for number in refused:
         _err.print(f"{number}: nothing to try again", highlight=False)
     raise typer.Exit(REFUSED if refused else OK)
+
+
+@app.command()
+def redirect(
+    destination: Annotated[str, typer.Argument(help="One that the settings no longer name.")],
+    to: Annotated[str | None, typer.Option(help="A destination of the settings.")] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Give its results up instead.")] = False,
+    config: Config = None,
+) -> None:
+    """Send elsewhere what waits for a destination that is gone, or give it up."""
+    from dicom_node import operate
+
+    if (to is None) is not drop:
+        raise Stop("Say where to: --to NAME, or --drop.", USAGE)
+    try:
+        count = operate.redirect(_settings(config), destination, to)
+    except ValueError as error:
+        raise Stop(str(error), REFUSED) from None
+    what = "given up" if to is None else f"sent to {to}"
+    _out.print(f"{count} results for {destination}: {what}", highlight=False, markup=False)
 
 
 @app.command()
@@ -568,18 +630,33 @@ def settings(
     template: Annotated[
         bool, typer.Option("--template", help="A commented sinusnode.toml with the defaults.")
     ] = False,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Each value, and where it comes from.")
+    ] = False,
 ) -> None:
     """Print the settings in force, or a commented file to start from."""
-    from dicom_node import operate
+    from dicom_node import live, operate
 
     if template:
         print(operate.template(), end="")  # noqa: T201 - data goes to stdout
         return
-    document = _settings(config).model_dump(mode="json")
-    if as_json:
+    found, changes = live.in_force(_settings(config))
+    document = found.model_dump(mode="json")
+    if origin:
+        _show_origins(live.with_origins(found, changes), as_json)
+    elif as_json:
         _print_json(document)
     else:
         _out.print_json(data=document)
+
+
+def _show_origins(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print each value with where it comes from."""
+    if not as_json:
+        _out.print(_table(rows, ("key", "value", "origin")))
+        return
+    for row in rows:
+        _print_json(row)
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:

@@ -130,10 +130,15 @@ class Courier(ABC):
         self._failures = 0
         self._not_before = 0.0
 
-    def run(self, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
-        """Deliver until told to stop."""
+    def run(
+        self,
+        stopping: Callable[[], bool],
+        wait: Callable[[float], object],
+        held: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Deliver until told to stop; nothing while it is held."""
         while not stopping():
-            if not self.step():
+            if held() or not self.step():
                 self._let_go()
                 wait(0.5)
         self.close()

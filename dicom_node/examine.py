@@ -8,8 +8,11 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Final
+from pathlib import Path
+from typing import IO, Any, Final
 
 from analysis.errors import ModelReason, ModelRejected
 from analysis.model import load_model
@@ -27,24 +30,18 @@ _PATIENCE: Final = 120.0
 """Seconds by the clock."""
 
 
-def apart(data: bytes) -> ModelIdentity:
+def apart(package: bytes | Path) -> ModelIdentity:
     """Return what a package is, after every check and its self-test in another process.
+
+    Of a file nothing is read here.
 
     Raises
     ------
     ModelRejected
         If it is none, or examining it took more than a model may take.
     """
-    if len(data) > MAX_BYTES:
-        raise too_large(len(data))
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "dicom_node.examine"],
-            input=data,
-            capture_output=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
+        done = given(package, [sys.executable, "-m", "dicom_node.examine"])
         document = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):
         raise ModelRejected(
@@ -53,6 +50,39 @@ def apart(data: bytes) -> ModelIdentity:
     if "reason" in document:
         raise ModelRejected(ModelReason(document["reason"]), document["message"])
     return ModelIdentity(**document)
+
+
+def given(
+    package: bytes | Path, command: Sequence[str], stdout: int | IO[bytes] = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
+    """Return what a command said that was given a package on its standard input.
+
+    Raises
+    ------
+    ModelRejected
+        TOO_LARGE, before anything is begun.
+    OSError
+        If there is no such file.
+    subprocess.TimeoutExpired
+        If it does not end.
+    """
+    size = package.stat().st_size if isinstance(package, Path) else len(package)
+    if size > MAX_BYTES:
+        raise too_large(size)
+    with ExitStack() as stack:
+        source: dict[str, Any] = (
+            {"stdin": stack.enter_context(package.open("rb"))}
+            if isinstance(package, Path)
+            else {"input": package}
+        )
+        return subprocess.run(  # noqa: S603 - our own commands
+            command,
+            **source,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            timeout=_PATIENCE,
+            check=False,
+        )
 
 
 def bound() -> None:

@@ -27,7 +27,7 @@ NAMES = frozenset(
     }
 )
 """On the way of an ECG."""
-BESIDE = frozenset({"in_shadow"})
+BESIDE = frozenset({"in_shadow", "after_purge"})
 """Where no ECG waits."""
 
 

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from dicom_node.reasons import Delivery, Quarantine, Refusal, sentence
 from dicom_node.settings import (
+    LIVE,
     Destination,
     Exchange,
     Fhir,
@@ -56,7 +57,8 @@ def _settings(section: type[BaseModel]) -> str:
 
 def _rows(section: type[BaseModel]) -> Iterator[tuple[str, ...]]:
     for name, field in section.model_fields.items():
-        words = " ".join((field.description or "").split())
+        live = "Changes without a restart." if LIVE in field.metadata else ""
+        words = " ".join(f"{field.description or ''} {live}".split())
         made = "one for each core" if field.default_factory else _default(field.default)
         yield f"`{name}`", made, words
 

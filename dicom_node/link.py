@@ -47,6 +47,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.report.uids import IMPLEMENTATION_CLASS_UID
+from dicom_node.settings import bracketed
 from dicom_node.tls import Secure
 
 SYNTAXES: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -62,6 +63,7 @@ _LARGEST_ANSWER: Final = 1 << 20  # bytes of a PDU: answers are short
 _OUR_MAXIMUM: Final = 1 << 16
 _MEDIUM: Final = 0  # Priority (0000,0700)
 _PERMANENT: Final = 0x01
+_UNRECOGNISED: Final = (0x01, 0x03)  # by the service user: calling AE title
 _PENDING: Final = (0xFF00, 0xFF01)
 _WARNING: Final = 0xB000  # sub-operations complete, some failed
 _ACCEPTED, _REJECTED, _DATA = 0x02, 0x03, 0x04
@@ -82,9 +84,11 @@ class Insecure(Unreachable):
 class Rejected(Unreachable):
     """The peer rejected the association."""
 
-    def __init__(self, message: str, *, permanent: bool) -> None:
+    def __init__(self, message: str, *, permanent: bool, unrecognised: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.unrecognised = unrecognised
+        """Whether it does not know who calls (PS3.8 §9.3.4: calling AE title not recognized)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class Address:
         return cls(ae_title, host.strip("[]"), int(port))
 
     def __str__(self) -> str:
-        return f"{self.ae_title}@{self.host}:{self.port}"
+        return f"{self.ae_title}@{bracketed(self.host)}:{self.port}"
 
 
 class Unanswered(Unreachable):
@@ -493,8 +497,11 @@ def _associated(
         rejection = A_ASSOCIATE_RJ()
         rejection.decode(encoded)
         why = f"{rejection.result_str}, {rejection.reason_str}".lower()
-        permanent = rejection.result == _PERMANENT
-        raise Rejected(f"{peer} rejected the association: {why}", permanent=permanent)
+        raise Rejected(
+            f"{peer} rejected the association: {why}",
+            permanent=rejection.result == _PERMANENT,
+            unrecognised=(rejection.source, rejection.reason_diagnostic) == _UNRECOGNISED,
+        )
     if kind != _ACCEPTED:
         raise Unreachable(_silent(peer))
     acceptance = A_ASSOCIATE_AC()

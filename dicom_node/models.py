@@ -12,6 +12,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -41,6 +42,7 @@ _OPEN: Final = (State.RECEIVED, State.ANALYSED, State.QUARANTINED)
 """States in which an object may still be read by the models that its plan names."""
 _ON_ITS_WAY: Final = 60.0
 """Seconds after which no plan from before a swap is still to be written."""
+_CHUNK: Final = 2**20
 _STALE: Final = 3600.0
 """Seconds after which a half-written file is nobody's any more."""
 
@@ -119,7 +121,9 @@ class Entry:
         if self.verdict is None:
             found.append("It has no verdict of the promotion gate.")
         elif not self.passed:
-            reasons = "; ".join(map(str, self.verdict.get("reasons", ())))
+            reasons = "; ".join(
+                str(reason).rstrip(".") for reason in self.verdict.get("reasons", ())
+            )
             found.append(f"The promotion gate refused it: {reasons or 'it does not say why'}.")
         if self.withdrawn:
             found.append(
@@ -145,7 +149,11 @@ class Entry:
         }
 
 
-def identity_of(data: bytes) -> ModelIdentity:
+Package = bytes | Path
+"""A package, or the file that holds it: a large one is never whole in the caller's memory."""
+
+
+def identity_of(package: Package) -> ModelIdentity:
     """Return what a package is, after every check and its self-test, in this process.
 
     Raises
@@ -153,7 +161,7 @@ def identity_of(data: bytes) -> ModelIdentity:
     analysis.ModelRejected
         If it is none.
     """
-    return load_model(data).identity
+    return load_model(package).identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +170,12 @@ class ModelStore:
 
     folder: Path
     ledger: Ledger
-    examine: Callable[[bytes], ModelIdentity] = identity_of
+    examine: Callable[[Package], ModelIdentity] = identity_of
     """Tells what a package is, or refuses it; :func:`dicom_node.examine.apart` for a stranger's."""
 
     # Packages
 
-    def install(self, data: bytes, now: float) -> str:
+    def install(self, package: Package, now: float) -> str:
         """Return the digest of a package, verified, stored and known to the ledger.
 
         Raises
@@ -175,17 +183,17 @@ class ModelStore:
         analysis.ModelRejected
             If it is none.
         """
-        return self._install(data, now, None)
+        return self._install(package, now, None)
 
     def add_candidate(
-        self, data: bytes, now: float, evidence: Mapping[str, Any], by: str = ""
+        self, package: Package, now: float, evidence: Mapping[str, Any], by: str = ""
     ) -> str:
         """Return the digest of a package that was installed with its evidence.
 
         Parameters
         ----------
-        data
-            The package.
+        package
+            Its bytes, or their file.
         now
             UTC, seconds since the epoch.
         evidence
@@ -200,19 +208,19 @@ class ModelStore:
         analysis.ModelRejected
             If the package is none.
         """
-        digest = self._install(data, now, evidence)
+        digest = self._install(package, now, evidence)
         self.ledger.record(Event(event="model_added", detail=_said(digest, by)), now)
         return digest
 
-    def _install(self, data: bytes, now: float, evidence: Mapping[str, Any] | None) -> str:
-        identity = self.examine(data)
+    def _install(self, package: Package, now: float, evidence: Mapping[str, Any] | None) -> str:
+        identity = self.examine(package)
         digest = identity.digest
         self.folder.mkdir(parents=True, exist_ok=True)
         if evidence is not None:
             known = {**self.evidence(digest), **evidence, "digest": digest}
             document = json.dumps(known, allow_nan=False, indent=1)
             publish(self.evidence_path(digest), document.encode())
-        publish(self.path(digest), data)
+        publish(self.path(digest), package)
         self.ledger.add_model(digest, identity.name, identity.version, now)
         self._unmark(digest, Mark.RETIRED, Mark.REFUSED)
         return digest
@@ -529,12 +537,16 @@ class ModelStore:
             _unmark(connection, digest, *marks)
 
 
-def publish(path: Path, data: bytes) -> None:
-    """Put a file in its place, whole or not at all, durable when this returns."""
+def publish(path: Path, data: bytes | Path) -> None:
+    """Put data or a file's copy in its place, whole or not at all, durable when this returns."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with draft.open("xb") as file:
-            file.write(data)
+            if isinstance(data, Path):
+                with data.open("rb") as source:
+                    shutil.copyfileobj(source, file, _CHUNK)
+            else:
+                file.write(data)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

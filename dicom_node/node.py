@@ -31,13 +31,14 @@ from starlette.routing import Route
 
 from analysis.errors import ModelRejected
 from analysis.model import SHIPPED
-from dicom_node import logs, ops, shadow, stow, tls, work
+from dicom_node import logs, ops, retention, shadow, stow, tls, work
 from dicom_node.commitment import Promiser, reply_to
 from dicom_node.companions import Companion, Companions
 from dicom_node.deliver import Courier, Sender
 from dicom_node.dicomweb import WebSender
 from dicom_node.fhir import FhirSender
 from dicom_node.ledger import Event, LeaseLost, Ledger, SchemaMismatch
+from dicom_node.live import Live, follow
 from dicom_node.mllp import MllpSender
 from dicom_node.models import ModelStore
 from dicom_node.plan import Plan
@@ -65,6 +66,7 @@ def open_folder(settings: Settings, now: float) -> None:
     ledger = Ledger(settings.database_url)
     try:
         ledger.create()
+        Live(settings, ledger).create()
         swept = Spool(folder / "spool").prepare(ledger.segments())
         forgiven = ledger.forgive()
         store = ModelStore(folder / "models", ledger)
@@ -263,6 +265,8 @@ class Supervisor:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         logs.configure(self._settings.log)
+        if self._names[slot] != shadow.NAME:  # it forks, and a fork wants no second thread
+            follow(self._settings)
         try:
             self._targets[slot](slot)
         except Exception as error:  # noqa: BLE001 - the supervisor starts another
@@ -293,8 +297,11 @@ class Supervisor:
         settings = self._settings
         store = ModelStore(settings.storage.folder / "models", ledger)
 
+        live = Live(settings, ledger)
+
         def plan() -> PinnedPlan:
-            made = Plan.of(settings, models=store.speaking())
+            models = store.speaking() if live.now().models.speak else ()
+            made = Plan.of(settings, models=models)
             return PinnedPlan(made.text, made.digest)
 
         def ring(count: int) -> None:
@@ -330,12 +337,14 @@ class Supervisor:
         promiser = Promiser(
             settings, ledger=Ledger(settings.database_url), spool=spool, clock=time.time
         )
-        senders: list[Courier | Promiser] = [
-            self._courier(item, spool) for item in settings.outlets
+        live = Live(settings, Ledger(settings.database_url))
+        runs: list[Callable[..., None]] = [
+            partial(self._courier(item, spool).run, held=partial(_held, live, item.name))
+            for item in settings.outlets
         ]
-        for sender in (promiser, *senders):
+        for run in (promiser.run, *runs):
             bell = threading.Semaphore(0)
-            threads.append((_thread(sender, self._shared.stopped, bell), bell))
+            threads.append((_thread(run, self._shared.stopped, bell), bell))
         while not self._shared.stopped() and all(thread.is_alive() for thread, _ in threads):
             self._shared.beat(slot)
             if self._shared.deliveries.acquire(timeout=0.5):
@@ -379,9 +388,13 @@ class Supervisor:
             )
         )
         threading.Thread(target=server.run, daemon=True).start()
+        ended = threading.Event()
+        keep = partial(retention.run, settings, self._shared.stopped, ended.wait)
+        threading.Thread(target=keep, daemon=True).start()
         while not self._shared.stopped():
             self._shared.beat(slot)
             time.sleep(0.1)
+        ended.set()
         server.should_exit = True
 
     def _doors(self, ledger: Ledger) -> list[Route]:
@@ -395,15 +408,20 @@ class Supervisor:
         return stow.routes(settings, intake)
 
 
+def _held(live: Live, name: str) -> bool:
+    """Return whether a destination is switched off."""
+    return any(item.name == name and not item.active for item in live.now().outlets)
+
+
 def _thread(
-    sender: Courier | Promiser, stopping: Callable[[], bool], bell: threading.Semaphore
+    run: Callable[..., None], stopping: Callable[[], bool], bell: threading.Semaphore
 ) -> threading.Thread:
     """Start and return the thread of one destination."""
 
     def wait(seconds: float) -> None:
         bell.acquire(timeout=seconds)
 
-    thread = threading.Thread(target=sender.run, args=(stopping, wait), daemon=True)
+    thread = threading.Thread(target=run, args=(stopping, wait), daemon=True)
     thread.start()
     return thread
 

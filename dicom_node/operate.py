@@ -1,7 +1,7 @@
 """What an operator asks of the ledger and of the installation, in plain words."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,9 +11,10 @@ from typing import Any, Self
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from dicom_node.ledger import DeliveryState, Ledger, State
+from dicom_node.ledger import DeliveryState, Ledger, Part, State
 from dicom_node.reasons import sentence
-from dicom_node.settings import Settings
+from dicom_node.report import Message
+from dicom_node.settings import Fhir, Hl7, Outlet, Settings
 from dicom_node.spool import Spool
 
 _REFUSED_SHOWN = 20
@@ -46,6 +47,8 @@ class Queue:
     counts: dict[State, int]
     models: list[dict[str, str]]
     """What is in each slot: which model speaks, and which shadows."""
+    stranded: list[str]
+    """A sentence for each destination that has gone from the settings before its results came."""
 
     @classmethod
     def read(cls, settings: Settings, states: Sequence[str], limit: int) -> Self:
@@ -63,7 +66,9 @@ class Queue:
         with opened(settings) as ledger:
             rows = [_row(ledger, row) for row in ledger.rows(wanted, limit)]
             refused = [] if wanted else [_refusal(row) for row in ledger.refusals(_REFUSED_SHOWN)]
-            return cls(rows, refused, ledger.counts(), [] if wanted else ledger.in_slots())
+            models = [] if wanted else ledger.in_slots()
+            left = [] if wanted else stranded(settings, ledger)
+            return cls(rows, refused, ledger.counts(), models, left)
 
 
 def _state(name: str) -> State:
@@ -73,7 +78,7 @@ def _state(name: str) -> State:
 
 
 def _row(ledger: Ledger, row: dict[str, Any]) -> dict[str, Any]:
-    whole = ledger.row(row["id"]) or row
+    whole = ledger.row(row["id"]) or row | {"objects": [], "deliveries": [], "purged": {}}
     return {
         "id": row["id"],
         "received": _time(row["received_at"]),
@@ -83,11 +88,19 @@ def _row(ledger: Ledger, row: dict[str, Any]) -> dict[str, Any]:
         "state": row["state"],
         "attempts": row["attempts"],
         "reason": row["reason"],
-        "message": row["message"],
+        "message": _gone(whole["purged"]) or row["message"],
+        "purged": {part: _time(at) for part, at in whole["purged"].items()},
         "committed": _time(row["committed_at"]),
         "committed_by": row["committed_by"],
         "deliveries": [_delivery(item, whole["objects"]) for item in whole["deliveries"]],
     }
+
+
+def _gone(purged: Mapping[Part, float]) -> str | None:
+    """Return what retention gave up of a row, in words."""
+    if not purged:
+        return None
+    return f"Purged by age: {' and '.join(sorted(purged, reverse=True))}; the row stays."
 
 
 def _delivery(item: dict[str, Any], objects: list[dict[str, Any]]) -> dict[str, Any]:
@@ -126,18 +139,61 @@ def retry(settings: Settings, ids: Sequence[int], *, failed: bool) -> tuple[list
     ]
 
 
+def stranded(settings: Settings, ledger: Ledger) -> list[str]:
+    """Return a sentence for each destination whose results wait, and which is set no more."""
+    named = [item.name for item in settings.outlets]
+    return [
+        f"{count} results are not delivered to {name}, which the settings no longer name: name it "
+        f"again, or send them elsewhere (`sinusnode redirect {name} --to NAME`), or give them up "
+        f"(`sinusnode redirect {name} --drop`)."
+        for name, count in ledger.stranded(named).items()
+    ]
+
+
+def redirect(settings: Settings, name: str, to: str | None) -> int:
+    """Return how many results for a destination that is set no more go elsewhere; None drops them.
+
+    Raises
+    ------
+    ValueError
+        If the destination is set, or the other is not, or does not take such results.
+    """
+    outlets = {item.name: item for item in settings.outlets}
+    if name in outlets:
+        raise ValueError(f"The settings name {name}: take it out there, and restart the node.")
+    with opened(settings) as ledger:
+        if to is None:
+            return ledger.drop(name, time.time())
+        if to not in outlets:
+            raise ValueError(f"The settings name no destination {to}.")
+        unfit = [r for r in ledger.stranded_roles(name) if not _takes(outlets[to], r)]
+        if unfit:
+            raise ValueError(f"{to} takes no {', '.join(sorted(unfit))}: name another of its kind.")
+        return ledger.redirect(name, to, time.time())
+
+
+def _takes(outlet: Outlet, role: str) -> bool:
+    """Return whether an object of this role may go there: a message or a DICOM object."""
+    kinds = {Hl7: Message.HL7, Fhir: Message.FHIR}
+    kind = kinds.get(type(outlet))
+    return role == kind if kind else role not in kinds.values()
+
+
 def export(settings: Settings, number: int, file: Path) -> None:
     """Write the bytes of a received object to a file.
 
     Raises
     ------
     LookupError
-        If there is no such row, or its bytes are gone.
+        If there is no such row, or its bytes are gone: purged, lost or damaged.
     """
     with opened(settings) as ledger:
         row = ledger.row(number)
         if row is None:
             raise LookupError(f"There is no row {number}.")
+        if Part.SOURCE in row["purged"]:
+            day = _time(row["purged"][Part.SOURCE])
+            raise LookupError(f"The bytes of row {number} were purged by age on {day}.")
         try:
             data = Spool(settings.storage.folder / "spool").read(ledger.blob_of(row))
         except OSError:

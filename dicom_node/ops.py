@@ -122,6 +122,7 @@ class _Metrics(Collector):
         yield self._oldest()
         yield self._deliveries()
         yield self._quarantined()
+        yield self._purged()
         yield self._stages()
         yield self._models()
         yield self._refused_models()
@@ -192,6 +193,14 @@ class _Metrics(Collector):
             .group_by(column.reason)
         )
         return self._counted(metric, query)
+
+    def _purged(self) -> Metric:
+        metric = CounterMetricFamily(
+            "ecg_purged", "Objects whose bytes retention gave up.", labels=["state", "part"]
+        )
+        for labels, count in self._health.ledger.purged().items():
+            metric.add_metric([*labels], count)
+        return metric
 
     def _stages(self) -> Metric:
         metric = SummaryMetricFamily("ecg_stage_seconds", "Time per stage.", labels=["stage"])

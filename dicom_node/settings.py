@@ -8,7 +8,7 @@ call. The defaults are a node on loopback that any AE title on this machine may 
 
 import ipaddress
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,6 +28,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
@@ -52,6 +53,11 @@ def _ae_title(text: str) -> str:
     return title
 
 
+def bracketed(host: str) -> str:
+    """Return a host as it stands before a port: an IPv6 address in brackets (RFC 3986 §3.2.2)."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
 def _network(text: str) -> str:
     return str(ipaddress.ip_network(text, strict=False))
 
@@ -61,6 +67,10 @@ Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
+
+
+LIVE = "live"
+"""Marks a value that may be changed while everything runs: see :mod:`dicom_node.live`."""
 
 
 class Section(BaseModel):
@@ -216,6 +226,8 @@ class Outlet(Section):
     """How results are delivered: what every destination has."""
 
     name: str = ""
+    active: Annotated[bool, LIVE] = True
+    """Whether anything is sent there; while not, results for it wait."""
     commitment: bool = False
     """Ask for storage commitment; without an answer look by query, and send again what is lost."""
     commitment_wait: Seconds = 60.0
@@ -347,6 +359,20 @@ class Storage(Section):
     """Watermark as a share of the volume; the larger of the two counts."""
 
 
+Days = Annotated[float, Field(ge=0)]
+
+
+class Retention(Section):
+    """For how many days bytes are kept; 0 keeps them for ever. What is known of an ECG stays."""
+
+    source_days: Annotated[Days, LIVE] = 0.0
+    """Of received objects, from when every destination had committed to the results."""
+    results_days: Annotated[Days, LIVE] = 0.0
+    """The same, of the results."""
+    quarantine_days: Annotated[Days, LIVE] = 0.0
+    """Of what was set aside, from its last attempt."""
+
+
 class Report(Section):
     """What is written for each ECG."""
 
@@ -384,6 +410,8 @@ class Models(Section):
 
     initial: Path | None = None
     """A model package for a new data folder; by default the shipped 12-lead model."""
+    speak: Annotated[bool, LIVE] = True
+    """Whether models speak; `false` leaves measurements and criteria to what is received."""
 
 
 class Training(Section):
@@ -485,7 +513,7 @@ class Admin(Section):
     """The same for one account or key, from anywhere."""
     lock_out: Seconds = 300.0
     """Seconds of a lock-out."""
-    requests_per_minute: Annotated[int, Field(ge=1)] = 1200
+    requests_per_minute: Annotated[int, Field(ge=1), LIVE] = 1200
     """Of one account or key; more are told to come again."""
     maximum_body: Bytes = 2 * 2**20
     """Bytes of one request."""
@@ -538,6 +566,15 @@ class Syslog(Section):
     """Seconds to wait for it."""
 
 
+class Drift(Section):
+    """From when on the admin service says that what comes in has changed."""
+
+    significance: Annotated[float, Field(gt=0, lt=1), LIVE] = 0.001
+    """Level of the tests, all questions together."""
+    share: Annotated[float, Field(gt=0, le=1), LIVE] = 0.05
+    """Change of a share that is worth a sentence."""
+
+
 class Exchange(WebServer):
     """A WebDAV server where sites exchange models."""
 
@@ -552,7 +589,7 @@ class Exchange(WebServer):
 class Log(Section):
     """Structured logs on standard error; never patient data."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Annotated[Literal["debug", "info", "warning", "error"], LIVE] = "info"
     json_lines: bool = False
     """JSON lines; otherwise, and on a terminal, text."""
 
@@ -594,6 +631,7 @@ class Settings(BaseSettings):
     sources: tuple[AnySource, ...] = ()
     storage: Storage = Storage()
     work: Work = Work()
+    retention: Retention = Retention()
     report: Report = Report()
     archive: Archive = Archive()
     models: Models = Models()
@@ -603,6 +641,7 @@ class Settings(BaseSettings):
     admin: Admin = Admin()
     oidc: Oidc = Oidc()
     syslog: Syslog = Syslog()
+    drift: Drift = Drift()
     exchanges: tuple[Exchange, ...] = ()
     log: Log = Log()
 
@@ -643,12 +682,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - own folder below
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources, the strongest first."""
-        secrets = (
-            (SecretsSettingsSource(settings_cls, secrets_dir=SECRETS),) if SECRETS.is_dir() else ()
-        )
         return (
             init_settings,
-            *secrets,
+            *_secrets(),
             env_settings,
             TomlConfigSettingsSource(settings_cls, toml_file=_config_file()),
         )
@@ -664,9 +700,14 @@ class Settings(BaseSettings):
         return self.training.folder or self.storage.folder / "runs"
 
     @property
+    def ledger_file(self) -> Path:
+        """Return the ledger's file, where it is no other database."""
+        return self.storage.folder / "ledger.sqlite"
+
+    @property
     def database_url(self) -> str:
         """Return the ledger's SQLAlchemy URL."""
-        return self.storage.database or f"sqlite:///{self.storage.folder / 'ledger.sqlite'}"
+        return self.storage.database or f"sqlite:///{self.ledger_file}"
 
 
 def _config_file() -> Path:
@@ -689,6 +730,34 @@ def load(config: Path | None = None) -> Settings:
     if path != DEFAULT_CONFIG and not path.is_file():
         raise FileNotFoundError(f"the settings file {path} does not exist")
     return Settings(**_unknown_sections())
+
+
+def origins() -> dict[str, str]:
+    """Return where each stated value comes from, by its dotted key; what is absent is a default."""
+    return {
+        key: name
+        for name, source in (
+            ("file", TomlConfigSettingsSource(Settings, toml_file=_config_file())),
+            ("environment", EnvSettingsSource(Settings)),
+            *(("secret", item) for item in _secrets()),
+        )
+        for key in leaves(source())
+    }
+
+
+def leaves(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a nested document by their dotted keys; lists stay whole."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, dict) and value:
+            found |= leaves(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _secrets() -> tuple[PydanticBaseSettingsSource, ...]:
+    return (SecretsSettingsSource(Settings, secrets_dir=SECRETS),) if SECRETS.is_dir() else ()
 
 
 def _unknown_sections() -> dict[str, Any]:

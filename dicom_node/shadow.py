@@ -31,7 +31,7 @@ from analysis.errors import ModelRejected
 from analysis.model import Model
 from analysis.result import Origin
 from dicom_node.failpoints import reach
-from dicom_node.ledger import Ledger, State, instances, shadow_results
+from dicom_node.ledger import BLOB, Ledger, State, instances, shadow_results
 from dicom_node.models import ModelStore
 from dicom_node.pipeline import read
 from dicom_node.plan import Plan
@@ -143,8 +143,7 @@ class Shadowed:
         return self._ledger.query(query)
 
 
-_BLOB: Final = ("blob_store", "blob_key", "blob_offset", "blob_length", "sha256")
-_TASK: Final = ("id", "sop_instance_uid", "plan", "result", *_BLOB)
+_TASK: Final = ("id", "sop_instance_uid", "plan", "result", *BLOB)
 _COMPARED: Final = ("instance_id", "at", "seconds", "reason", "findings", "against", "current")
 
 

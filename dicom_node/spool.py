@@ -3,13 +3,16 @@
 Blobs are appended to segments, so that one sync serves whatever is waiting: making a file for
 each costs more than writing it. Each process appends to segments of its own; their names never
 hold anything a peer sent. What a crash left behind a segment's last acknowledged blob is never
-referred to, and a segment that nothing refers to is removed at the next start.
+referred to, and a segment that nothing refers to is removed at the next start, or by retention.
+A segment is locked as long as its process may append to it.
 """
 
+import fcntl
 import hashlib
 import os
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -51,6 +54,7 @@ class Spool:
         self._folder = folder
         self._lock = threading.Lock()
         self._open: dict[str, int] = {}
+        self._writing: Counter[str] = Counter()
         self._current = ""
         self._end = 0
 
@@ -60,17 +64,29 @@ class Spool:
         Call it once, at start, before any process writes.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        orphans = [path for path in self._folder.iterdir() if path.name not in referred]
-        for orphan in orphans:
-            orphan.unlink()
-        _sync_folder(self._folder)
+        orphans = {path.name for path in self._folder.iterdir()} - set(referred)
+        self.remove(orphans)
         return len(orphans)
+
+    def idle(self) -> set[str]:
+        """Return the segments to which no process appends any more."""
+        return {path.name for path in self._folder.iterdir() if _is_idle(path)}
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Remove segments that nothing refers to."""
+        for key in keys:
+            (self._folder / key).unlink(missing_ok=True)
+        _sync_folder(self._folder)
 
     def write(self, *parts: bytes) -> BlobRef:
         """Return a reference to the parts, joined; durable only after :meth:`sync`."""
         data = b"".join(parts)
         key, descriptor, offset = self._reserve(len(data))
-        _write_all(descriptor, data, offset)
+        try:
+            _write_all(descriptor, data, offset)
+        finally:
+            with self._lock:
+                self._writing[key] -= 1
         reach("after_write")
         return BlobRef(STORE, key, offset, len(data), hashlib.sha256(data).hexdigest())
 
@@ -94,23 +110,31 @@ class Spool:
             if not self._current or self._end + length > SEGMENT:
                 self._begin()
             offset, self._end = self._end, self._end + length
+            self._writing[self._current] += 1
             return self._current, self._open[self._current], offset
 
     def _begin(self) -> None:
         key = secrets.token_hex(16)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(self._folder / key, flags, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         _sync_folder(self._folder)
+        self._close_full()
         self._open[key] = descriptor
         self._current, self._end = key, 0
 
     def sync(self, refs: Iterable[BlobRef]) -> None:
         """Make blobs that this process wrote durable."""
         for key in {ref.key for ref in refs}:
-            with self._lock:
-                descriptor = self._open[key]
-            os.fdatasync(descriptor)
+            with (self._folder / key).open("rb") as segment:
+                os.fdatasync(segment.fileno())
         reach("after_sync")
+
+    def _close_full(self) -> None:
+        """Let go of the segments that were left behind, once nobody writes there any more."""
+        for key in [key for key in self._open if not self._writing[key]]:
+            os.close(self._open.pop(key))
+            del self._writing[key]
 
     def read(self, ref: BlobRef) -> bytes:
         """Return the bytes.
@@ -128,6 +152,16 @@ class Spool:
         if hashlib.sha256(data).hexdigest() != ref.sha256:
             raise Damaged(f"segment {ref.key} at {ref.offset} does not match its digest")
         return data
+
+
+def _is_idle(segment: Path) -> bool:
+    """Return whether nobody holds the lock of a segment."""
+    with segment.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:
