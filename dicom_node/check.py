@@ -21,12 +21,21 @@ from dicom_node.commitment import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from dicom_node.deliver import OPTIONAL, RESULTS
 from dicom_node.dicomweb import STUDY, Client
 from dicom_node.fhir import Server
-from dicom_node.ledger import Ledger, SchemaMismatch, State
+from dicom_node.ledger import Ledger, Part, SchemaMismatch, State
 from dicom_node.link import Address, Insecure, NothingAccepted, Rejected, Unreachable
 from dicom_node.models import ModelState, ModelStore
-from dicom_node.operate import opened
+from dicom_node.operate import opened, stranded
 from dicom_node.receive import WAVEFORMS, disk_is_low
-from dicom_node.settings import Destination, DicomServer, Fhir, Hl7, Peer, Settings, WebServer
+from dicom_node.settings import (
+    Destination,
+    DicomServer,
+    Fhir,
+    Hl7,
+    Peer,
+    Settings,
+    Tls,
+    WebServer,
+)
 
 Line = tuple[bool, str]
 """Whether it is well, and a sentence."""
@@ -55,6 +64,7 @@ class Known:
     secure: tls.Secure | None
     classes: tuple[str, ...]
     """What we would send or ask there."""
+    itself: bool = False
 
 
 def yes(sentence: str) -> Line:
@@ -91,19 +101,28 @@ def known_peers(settings: Settings) -> list[Known]:
 
 
 def _own(settings: Settings) -> Iterator[Known]:
-    """Yield the node's plain port; without one, its TLS port."""
+    """Yield the node's plain port and its TLS port, those that are open."""
     here = settings.dicom
     host = _LOOPBACK[0] if here.host in _OPEN else here.host
-    plain = here.plain
-    itself = Destination(
-        ae_title=here.ae_title,
-        host=host,
-        port=here.port if plain else settings.tls.port,
-        tls=not plain,
-    )
-    secure = tls.caller(settings.tls, itself)
-    address = Address(itself.ae_title, itself.host, itself.port)
-    yield Known("The node", address, here.ae_title, secure, WAVEFORMS)
+    if here.plain:
+        address = Address(here.ae_title, host, here.port)
+        yield Known("The node", address, here.ae_title, None, WAVEFORMS, itself=True)
+    if settings.tls.enabled:
+        address = Address(here.ae_title, host, settings.tls.port)
+        secure = tls.secured(settings.tls, _certified(settings.tls, host))
+        yield Known("The node over TLS", address, here.ae_title, secure, WAVEFORMS, itself=True)
+
+
+def _certified(settings: Tls, host: str) -> str:
+    """Return a name that the node's own certificate carries: `host`, if it does."""
+    tls.server(settings)  # a file that cannot be used is an OSError
+    certificate = x509.load_pem_x509_certificate((settings.certificate or Path()).read_bytes())
+    try:
+        named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return host
+    found = [str(name.value) for name in named]
+    return host if host in found else next(iter(found), host).replace("*", "node")
 
 
 def _called(
@@ -270,15 +289,14 @@ def _clock(ledger: Ledger) -> Iterator[Line]:
 
 def _waiting(settings: Settings, ledger: Ledger) -> Iterator[Line]:
     counts = ledger.counts()
-    for state in (State.QUARANTINED, State.FAILED):
-        if counts[state]:
-            yield no(f"{counts[state]} objects are {state}: see `sinusnode queue`.")
-    for name, count in ledger.pending().items():
-        if name not in {item.name for item in settings.outlets}:
-            yield no(
-                f"{count} results wait for the destination {name}, which the settings no longer "
-                "name: name it again to send them."
-            )
+    settled = {
+        State.QUARANTINED: ledger.purged().get((State.QUARANTINED, Part.SOURCE), 0),
+        State.FAILED: ledger.dropped(),
+    }
+    for state, by_now in settled.items():
+        if count := counts[state] - by_now:
+            yield no(f"{count} objects are {state}: see `sinusnode queue`.")
+    yield from map(no, stranded(settings, ledger))
 
 
 # The peers
@@ -301,23 +319,43 @@ def _peers(settings: Settings) -> Iterator[Line]:
     except OSError:
         return  # said by _certificates
     for peer in peers:
-        yield from _peer(peer, itself=peer is peers[0])
+        yield from _peer(peer)
 
 
-def _peer(peer: Known, *, itself: bool) -> Iterator[Line]:
+def _peer(peer: Known) -> Iterator[Line]:
     try:
-        accepted = scu.echo(
-            peer.address, peer.calling_ae, PATIENCE, secure=peer.secure, classes=peer.classes
-        )
+        accepted = ask(peer, PATIENCE)
     except Unreachable as error:
-        yield no(f"{peer.name}: {error}. {_cure(error, peer, itself=itself)}")
+        yield no(f"{peer.name}: {error}. {_cure(error, peer)}")
         return
     yield yes(f"{peer.name} answers at {peer.address}.")
+    if accepted is None:
+        return
     for name in _missing(accepted, peer.classes):
         stored = "Storage" in name
         cure = "enable this SOP class there, or leave the object out of report.objects"
         other = f"allow {peer.calling_ae} to query and retrieve there"
         yield no(f"{peer.name} does not accept {name}: {cure if stored else other}.")
+
+
+def ask(peer: Known, timeout: float) -> tuple[str, ...] | None:
+    """Return the SOP classes that a peer accepts of those we would send, after a C-ECHO.
+
+    None says that it is this node, which answers, and its own AE title is none of its callers'.
+
+    Raises
+    ------
+    Unreachable
+        If it does not answer.
+    """
+    try:
+        return scu.echo(
+            peer.address, peer.calling_ae, timeout, secure=peer.secure, classes=peer.classes
+        )
+    except Rejected as error:
+        if peer.itself and error.unrecognised:
+            return None
+        raise
 
 
 def _web(settings: Settings) -> Iterator[Line]:
@@ -397,21 +435,26 @@ def _missing(accepted: Sequence[str], wanted: Sequence[str]) -> list[str]:
     return [name for uid in wanted if (name := UID(uid).name) not in accepted]
 
 
-def _cure(error: Unreachable, peer: Known, *, itself: bool) -> str:
+def _cure(error: Unreachable, peer: Known) -> str:
     if isinstance(error, Insecure):
-        return "Compare both certificates, their authorities and tls_name."
+        own = "Have tls.trusted_certificates vouch for the node's own certificate too."
+        return own if peer.itself else "Compare both certificates, their authorities and tls_name."
     if isinstance(error, NothingAccepted):
         return "Register this node's AE title there for storage."
-    if isinstance(error, Rejected) and itself:
-        return "Another DICOM program uses the port: choose another dicom.port."
+    if isinstance(error, Rejected) and peer.itself:
+        return f"Another DICOM program uses the port: choose another {_port(peer)}."
     if isinstance(error, Rejected):
         return (
             f"Compare the called AE title {peer.address.ae_title} with the peer's own, and "
             f"register {peer.calling_ae} there."
         )
-    if itself and _taken(peer.address):
-        return "Another program uses the port: choose another dicom.port."
-    return "Start the node." if itself else "Delivery is tried again once it answers."
+    if peer.itself and _taken(peer.address):
+        return f"Another program uses the port: choose another {_port(peer)}."
+    return "Start the node." if peer.itself else "Delivery is tried again once it answers."
+
+
+def _port(peer: Known) -> str:
+    return "tls.port" if peer.secure else "dicom.port"
 
 
 def _taken(address: Address) -> bool:

@@ -63,6 +63,7 @@ class Delivery(StrEnum):
     NO_PATIENT_ID = "no-patient-id"
     NOT_ENCODABLE = "not-encodable"
     WRONG_ANSWER = "wrong-answer"
+    DROPPED = "dropped"
 
 
 SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
@@ -142,6 +143,8 @@ SENTENCES: Final[Mapping[str, str]] = MappingProxyType(
         "`character_set`; choose another there, then retry.",
         Delivery.WRONG_ANSWER: "What the destination answers is no answer to what it was sent; "
         "compare its address with its manual. Delivery is tried again.",
+        Delivery.DROPPED: "A person gave up the delivery: the settings no longer name the "
+        "destination.",
         Delivery.GIVEN_UP: "The destination did not take the object within `retry_for`; repair "
         "it, then retry.",
     }

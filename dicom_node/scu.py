@@ -45,6 +45,8 @@ def echo(
 ) -> tuple[str, ...]:
     """Return the SOP classes that the peer accepts from us, after a successful C-ECHO.
 
+    Of a peer that does not accept Verification, its answer to the association is enough.
+
     Raises
     ------
     Unreachable
@@ -52,7 +54,7 @@ def echo(
     """
     link = connect(peer, calling_ae, (VERIFICATION, *classes), timeout, secure)
     try:
-        if not link.echo():
+        if VERIFICATION in link.accepted and not link.echo():
             raise Unreachable(f"{peer} let us in and did not answer C-ECHO")
         return tuple(UID(sop_class).name for sop_class in link.accepted)
     finally:
@@ -60,7 +62,12 @@ def echo(
 
 
 def send(
-    files: Sequence[Path], peer: Address, calling_ae: str, timeout: float = 30.0
+    files: Sequence[Path],
+    peer: Address,
+    calling_ae: str,
+    timeout: float = 30.0,
+    *,
+    secure: Secure | None = None,
 ) -> Iterator[Sent]:
     """Yield what became of each file, sent on one association.
 
@@ -69,7 +76,7 @@ def send(
     Unreachable
         If no association can be had.
     """
-    link = connect(peer, calling_ae, (VERIFICATION, *WAVEFORMS), timeout)
+    link = connect(peer, calling_ae, (VERIFICATION, *WAVEFORMS), timeout, secure)
     try:
         for file in files:
             yield _send(link, file)

@@ -78,10 +78,18 @@ def client(settings: Tls) -> ssl.SSLContext:
 
 def caller(settings: Tls, called: DicomServer | Hl7) -> Secure | None:
     """Return what turns a connection to a server into TLS, or None where it is plain."""
-    if not called.tls:
-        return None
+    return secured(settings, called.tls_name or called.host) if called.tls else None
+
+
+def secured(settings: Tls, name: str) -> Secure:
+    """Return what turns a connection into TLS with a server whose certificate carries a name.
+
+    Raises
+    ------
+    OSError
+        As `server`.
+    """
     certificates = Certificates(settings, client)
-    name = called.tls_name or called.host
     return lambda stream: certificates.context().wrap_socket(stream, server_hostname=name)
 
 

@@ -162,7 +162,7 @@ def test_the_database_does_not_answer(wrong: Callable[[str], str]) -> None:
 
 def test_the_ledger_is_of_another_version(tmp_path: Path, wrong: Callable[[str], str]) -> None:
     with ledger(tmp_path / "data") as opened, opened._engine.begin() as connection:
-        connection.execute(sa.update(tables._meta).values(value="99"))
+        connection.execute(sa.update(tables.meta).values(value="99"))
     assert "schema 99" in wrong("")
 
 

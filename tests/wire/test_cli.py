@@ -21,8 +21,11 @@ from analysis.errors import Reason
 from analysis.result import Overall
 from dicom_node import ledger as tables
 from dicom_node.ledger import Event, Ledger, Received, State
+from dicom_node.live import Live
+from dicom_node.operate import opened
 from dicom_node.pacs import Pacs
 from dicom_node.reasons import Quarantine, Refusal, sentence
+from dicom_node.settings import load
 from dicom_node.spool import Spool
 
 TLS_FILES = ("certificate", "private_key", "trusted_certificates")
@@ -301,6 +304,24 @@ def test_template_is_toml_and_settings_in_force_are_json(run: Run) -> None:
     assert json.loads(run("settings").out) == document
 
 
+def test_settings_say_where_each_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("sinusnode.toml").write_text('[dicom]\nport = 104\n[log]\nlevel = "error"\n')
+    monkeypatch.setenv("SINUSNODE__DICOM__AE_TITLE", "ECGNODE")
+    settings = load()
+    with opened(settings) as ledger:
+        live = Live(settings, ledger)
+        live.create()
+        live.change("log.level", "debug", "ada", "Looking for a fault.", 7.0)
+    found = {row["key"]: row for row in run("settings", "--origin", "--json").documents}
+    origins = {key: found[key]["origin"] for key in ("dicom.port", "dicom.ae_title", "ops.port")}
+    assert origins == {
+        "dicom.port": "file", "dicom.ae_title": "environment", "ops.port": "default"
+    }  # fmt: skip
+    assert found["log.level"]["value"] == "debug"
+    assert found["log.level"]["origin"] == "changed by ada: Looking for a fault."
+    assert run("settings", "--json").documents[0]["log"]["level"] == "debug"
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -341,8 +362,8 @@ def test_version_and_help_and_unknown_commands(run: Run) -> None:
 def _other_schema(folder: Path) -> None:
     ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
     ledger.create()
-    with ledger._write() as connection:
-        connection.execute(tables._meta.update().values(value="99"))
+    with ledger.transaction() as connection:
+        connection.execute(tables.meta.update().values(value="99"))
     ledger.close()
 
 

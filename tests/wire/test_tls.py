@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cart import CART_FILE
+from commands import Run
 from keys import Authority
 from node import Node, free_port, poll
 from peers import running
@@ -15,10 +16,11 @@ from pydicom import dcmread
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from dicom_node import scu
+from dicom_node.check import check
 from dicom_node.ledger import State
 from dicom_node.link import Address, Insecure, Rejected, Unreachable
 from dicom_node.reasons import Delivery, Refusal
-from dicom_node.settings import Tls
+from dicom_node.settings import Tls, load
 from dicom_node.tls import Certificates, client
 
 
@@ -177,6 +179,43 @@ def test_results_are_delivered_over_tls_and_an_untrusted_pacs_gets_none(
         for ae in peers:
             ae.shutdown()
     assert dcmread(CART_FILE).SOPInstanceUID not in stored
+
+
+def test_check_echo_and_send_speak_tls_where_the_settings_do(
+    secure: Node, ours: Authority, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    port, stored = free_port(), list[str]()
+    pacs = _pacs(port, ours.vouch("pacs"), stored)
+    config = Path("with-pacs.toml")
+    there = f'ae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\ntls = true\n'
+    config.write_text(f"{secure.config.read_text()}[[destinations]]\n{there}")
+    for name, value in secure.overrides.items():
+        monkeypatch.setenv(f"SINUSNODE__{name}", value)
+    try:
+        asked = run("echo", "--json", "-c", config).documents
+        named = run("echo", f"PACS@127.0.0.1:{port}", "--json", "-c", config).documents
+        unlisted = run("echo", f"OTHER@127.0.0.1:{port}", "--tls", "-c", config)
+        sent = run(
+            "send", CART_FILE, "--to", at(secure), "--calling", "CART", "--tls", "-c", config
+        )
+        wrong = [line for ok, line in check(load(config)) if not ok]
+    finally:
+        pacs.shutdown()
+    assert [(item["ok"], item["tls"]) for item in asked] == [(True, False)] + [(True, True)] * 2
+    assert "takes calls of its peers alone" in asked[0]["message"]
+    assert any("SR" in name for name in named[0]["accepts"])
+    assert (unlisted.status, sent.status) == (0, 0)
+    assert wrong == []
+
+
+def test_a_node_that_does_not_trust_itself_is_told_so(
+    tmp_path: Path, folder: Path, secure: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers = Authority.new(folder, "further").vouch("node", file="further-node")
+    for name, value in (secure.overrides | overrides(strangers, at(secure).port)).items():
+        monkeypatch.setenv(f"SINUSNODE__{name}", value)
+    wrong = " ".join(line for ok, line in check(load(secure.config)) if not ok)
+    assert "vouch for the node's own certificate" in wrong
 
 
 def _delivery_reasons(node: Node) -> set[str]:
