@@ -52,6 +52,7 @@ def serve(
     if context.invoked_subcommand is not None:
         return
     from dicom_node import companions, logs
+    from dicom_node.settings import bracketed
 
     settings = _settings(config)
     logs.configure(settings.log)
@@ -64,7 +65,7 @@ def serve(
         key = accounts.first_key(time.time())
     scheme = "https" if settings.admin.certificate else "http"
     _err.print(
-        f"The admin service: {scheme}://{settings.admin.host}:{settings.admin.port}/",
+        f"The admin service: {scheme}://{bracketed(settings.admin.host)}:{settings.admin.port}/",
         highlight=False,
     )
     if key is not None:
@@ -182,6 +183,12 @@ def audit(
     syslog: Annotated[
         bool, typer.Option("--syslog", help="With the header of a syslog message.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only say whether it is whole, and where it ends.")
+    ] = False,
+    known: Annotated[
+        str | None, typer.Option(help="An end that the log said before; nothing may be gone since.")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Print the audit trail as DICOM audit messages, one on each line, the oldest first."""
@@ -189,6 +196,9 @@ def audit(
     with _accounts(config) as accounts:
         from training.admin import audit_messages
 
+        if verify or known is not None:
+            _verify(accounts, known)
+            return
         form = audit_messages.syslog if syslog else audit_messages.message
         broken = list(accounts.ledger.broken_chain())
         for row in accounts.ledger.trail():
@@ -196,6 +206,20 @@ def audit(
                 print(form(row, settings.dicom.ae_title))  # noqa: T201 - data goes to stdout
     if broken:
         raise Stop(f"The chain is broken: {broken[0]}.", REFUSED)
+
+
+def _verify(accounts: "Accounts", known: str | None) -> None:
+    from dicom_node.ledger import End
+
+    try:
+        noted = End.from_text(known) if known is not None else None
+    except ValueError:
+        raise Stop(
+            "An end is a number of rows, a colon and a hash, as the log says it.", USAGE
+        ) from None
+    if broken := accounts.ledger.broken_chain(noted):
+        raise Stop(f"The chain is broken: {broken[0]}.", REFUSED)
+    _out.print(f"{accounts.ledger.end()}", highlight=False)
 
 
 # Schedules

@@ -1,8 +1,8 @@
 """The service as a process of its own, and its commands."""
 
 import json
-import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -16,51 +16,15 @@ from commands import Run
 from defusedxml.ElementTree import fromstring
 from keys import Authority
 from node import free_port
-
-WITHIN = 60.0  # seconds; it starts in two
-
-
-class Process:
-    """A service that was started by its command."""
-
-    def __init__(self, folder: Path, settings: str) -> None:
-        self.folder = folder
-        self.port = free_port()
-        config = folder / "sinusnode.toml"
-        config.write_text(
-            f'[storage]\nfolder = "{folder / "data"}"\n[admin]\nport = {self.port}\n{settings}'
-        )
-        with (folder / "log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "dicom_node", "admin", "-c", str(config)], stderr=log
-            )
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def wait(self, client: httpx.Client) -> None:
-        """Wait until it answers."""
-        end = time.monotonic() + WITHIN
-        while time.monotonic() < end:
-            assert self.process.poll() is None, self.log
-            try:
-                client.get("/api/v1/status")
-            except httpx.TransportError:
-                time.sleep(0.05)
-            else:
-                return
-        raise AssertionError(self.log)
+from service import Process
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[list[Process]]:
+def started() -> Iterator[list[Process]]:
     made: list[Process] = []
     yield made
     for item in made:
-        if item.process.poll() is None:
-            item.process.kill()
-        item.process.wait()
+        item.kill()
 
 
 def test_first_start_prints_a_key_that_lets_an_admin_in_over_tls(
@@ -77,8 +41,7 @@ def test_first_start_prints_a_key_that_lets_an_admin_in_over_tls(
     address = f"https://localhost:{service.port}"
     with httpx.Client(base_url=address, verify=context, trust_env=False) as client:
         service.wait(client)
-        (key,) = re.findall(r"sn_[0-9a-f]{12}_\S{43}", service.log)
-        signed = client.post("/api/v1/session", json={"key": key})
+        signed = client.post("/api/v1/session", json={"key": service.first_key})
         assert signed.json()["roles"] == ["admin"]
         assert "Secure" in signed.headers["set-cookie"]
         assert "max-age" in signed.headers["strict-transport-security"]
@@ -91,6 +54,31 @@ def test_first_start_prints_a_key_that_lets_an_admin_in_over_tls(
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(30) in {0, -signal.SIGTERM}
     assert "Traceback" not in service.log
+
+
+def test_service_on_the_loopback_of_ipv6_is_asked_by_its_address(
+    tmp_path: Path, started: list[Process]
+) -> None:
+    if not _has_ipv6():
+        pytest.skip("this machine has no ::1")
+    service = Process(tmp_path, 'host = "::1"\n')
+    started.append(service)
+    with httpx.Client(base_url=f"http://[::1]:{service.port}", trust_env=False) as client:
+        service.wait(client)
+        assert f"http://[::1]:{service.port}/" in service.log
+        assert client.get("/signin").status_code == 200
+        by_name = client.get("/signin", headers={"Host": f"localhost:{service.port}"})
+        assert by_name.status_code == 200
+        for other in (f"[::2]:{service.port}", "::1", "[::1"):
+            assert client.get("/signin", headers={"Host": other}).status_code == 400
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_port_that_is_taken_is_a_sentence(run: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tiny_model import packed
 from analysis.synthetic import Kind
 from dicom_node.settings import Role
 from training.admin.pages import training
+from training.admin.pages.assets import PLOTLY, STATIC
 from training.admin.pages.training import Choice
 from training.admin.policy import PAGES
 from training.architectures import ARCHITECTURES
@@ -22,7 +23,7 @@ from training.plan import Plan
 NAME = "<b>O'Neil</b>^<script>alert(1)</script>"
 WHEN = "20200212080000"
 PATIENT = "642341"
-STATIC = Path(__file__).parents[2] / "training" / "admin" / "pages" / "static"
+SCRIPTS = Path(__file__).parents[2] / "training" / "admin" / "pages" / "static"
 
 
 @dataclass
@@ -124,14 +125,22 @@ def test_every_file_that_a_page_asks_for_is_there(reader: Reader) -> None:
     for path in ("/", "/ecg/3", "/upload", "/training", "/models", "/datasets", "/schedule",
                  "/system", "/signin"):  # fmt: skip
         _, text = reader.get(path, *Role)
-        asked |= set(re.findall(r"\"(/static/[^\"]+|/plotly\.js)\"", text))
-    for script in STATIC.glob("*.js"):
+        asked |= set(re.findall(r"\"(/static/[^\"]+|/plotly\.js[^\"]*)\"", text))
+    for script in SCRIPTS.glob("*.js"):
         asked |= {
-            f"/static/{name}" for name in re.findall(r"from \"\./([^\"]+)\"", script.read_text())
+            f"{STATIC}/{name}" for name in re.findall(r"from \"\./([^\"]+)\"", script.read_text())
         }
-    assert "/plotly.js" in asked
+    assert PLOTLY in asked
     for path in asked:
         assert reader.get(path)[0] == 200, path
+
+
+def test_browser_keeps_scripts_for_good_and_pages_not_at_all(reader: Reader) -> None:
+    kept = "public, max-age=31536000, immutable"
+    for path, said in ((f"{STATIC}/ecg.js", kept), (PLOTLY, kept), ("/signin", "no-store")):
+        assert reader.desk.client.get(path).headers["cache-control"] == said, path
+    older = "/static/0123456789abcdef/ecg.js"
+    assert reader.get(older)[0] == 404  # never another version under the same address
 
 
 def test_nobody_is_sent_to_sign_in_and_back(reader: Reader) -> None:

@@ -1,12 +1,14 @@
 """The whole story in a real browser: from a file on a desk to a model that speaks, and back."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from cheroot import wsgi
 from installed import simulated
 from node import Node, free_port, poll
 from pydicom import dcmread
-from support import need_file
+from pypdf import PdfReader
+from support import need_file, need_program
 from tiny_model import packed
 from wsgidav.wsgidav_app import WsgiDAVApp
 
@@ -37,7 +40,7 @@ ARGUMENTS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WIDTHS = {"desk": (1280, 800), "tablet": (1024, 768)}
-HEARTS = 48
+HEARTS = 64
 PATIENCE = 240.0
 OURS = 3
 """Objects that the node makes of one ECG."""
@@ -60,6 +63,8 @@ _DRAWN = """() => {
   return found;
 }"""
 """Points of each curve, mm, by the label that stands at it."""
+_WORD = r'<word xMin="([\d.]+)" yMin="([\d.]+)"[^>]*>([^<]+)</word>'
+MILLIMETRES_PER_POINT = 25.4 / 72
 
 
 @dataclass
@@ -216,14 +221,18 @@ def _answers(walk: Walk) -> bool:
     return True
 
 
-def hearts(folder: Path, count: int = HEARTS) -> list[Path]:
-    """Write ECGs with and without a left bundle branch block, and the table that says which."""
+def hearts(folder: Path) -> list[Path]:
+    """Write ECGs with and without atrial fibrillation, and the table that says which.
+
+    Most patients are of one age, so that a part of the test set can be judged by itself.
+    """
     folder.mkdir()
     rows = ["file_name,label,value"]
-    for number in range(count):
-        kind = Kind.LBBB if number % 2 else Kind.SINUS
-        (folder / f"heart{number:02}.dcm").write_bytes(simulated(kind, number))
-        rows.append(f"heart{number:02}.dcm,CLBBB,{'present' if number % 2 else 'absent'}")
+    for number in range(HEARTS):
+        kind = Kind.ATRIAL_FIBRILLATION if number % 2 else Kind.SINUS
+        age = "070Y" if number // 2 % 8 == 0 else "055Y"
+        (folder / f"heart{number:02}.dcm").write_bytes(simulated(kind, number, PatientAge=age))
+        rows.append(f"heart{number:02}.dcm,AFIB,{'present' if number % 2 else 'absent'}")
     (folder / "labels.csv").write_text("\n".join(rows))
     (folder / "letter.dcm").write_text("Dear colleague, the ECG is in the post.")
     return sorted(folder.iterdir())
@@ -238,7 +247,7 @@ def upload(walk: Walk, files: list[Path]) -> None:
 def send(walk: Walk, pacs: Pacs, folder: Path, number: int) -> str:
     """Send an ECG as a cart does; return the text of what the PACS got for it."""
     path = folder / f"cart{number}.dcm"
-    path.write_bytes(simulated(Kind.LBBB, 500 + 2 * number, PatientID="WALK-1"))
+    path.write_bytes(simulated(Kind.ATRIAL_FIBRILLATION, 500 + 2 * number, PatientID="WALK-1"))
     before = len(pacs.files)
     assert [sent.status for sent in scu.send([path], walk.house.address, "CART")] == [0]
     assert pacs.wait(before + OURS, 60)
@@ -250,6 +259,7 @@ def look_at_one(walk: Walk) -> None:
     walk.page.click("#outcomes tr[data-href] a")
     walk.until("#ecg[data-ready=true]")
     walk.picture("ecg")
+    print_to_scale(walk)
     for key, name in (("2", "ecg-rows"), ("3", "ecg-medians"), ("4", "ecg-aligned")):
         walk.page.keyboard.press(key)
         walk.picture(name)
@@ -258,6 +268,27 @@ def look_at_one(walk: Walk) -> None:
     assert " ms" in walk.page.inner_text("#readings")
     walk.picture("ecg-calipers")
     walk.page.keyboard.press("Escape")
+
+
+def print_to_scale(walk: Walk) -> None:
+    """Print both layouts: each is one sheet, and a ruler laid on it is right."""
+    need_program("pdftotext")
+    for key, (first, last), apart in (
+        ("1", ("I", "V1"), (2 * 62.5, 0.0)),
+        ("2", ("I", "V6"), (0.0, 11 * 12.0)),
+    ):
+        walk.page.keyboard.press(key)
+        file = walk.pictures / f"print-{key}.pdf"
+        walk.page.pdf(path=file, prefer_css_page_size=True)
+        assert len(PdfReader(file).pages) == 1
+        said = subprocess.run(["pdftotext", "-bbox", file, "-"], check=True, capture_output=True)
+        at = {
+            word: np.array([float(x), float(y)]) * MILLIMETRES_PER_POINT
+            for x, y, word in re.findall(_WORD, said.stdout.decode())
+        }
+        assert at[last] - at[first] == pytest.approx(np.array(apart), abs=0.2)
+        assert {"mm/s", "10", "Unverified"} <= at.keys()
+    walk.page.keyboard.press("1")
 
 
 def correct_a_label(walk: Walk) -> None:
@@ -280,17 +311,23 @@ def correct_a_label(walk: Walk) -> None:
     page.wait_for_url(lambda url: url != here)
 
 
-def learn(walk: Walk, name: str) -> None:
-    """Start a short run, follow it to its end, and read its report."""
+def ask_for(walk: Walk, name: str) -> None:
+    """Fill in a plan that is short, and learns all the same."""
     page = walk.page
-    walk.open("/training")
     page.fill("[data-plan=name]", name)
-    page.check("input[value=lbbb]")
+    page.check("input[value=atrial_fibrillation]")
     page.select_option("[data-plan=base]", "xceptiontime")
     assert page.input_value("[data-plan=mode]") == "scratch"
     page.fill("[data-plan=epochs]", "4")
     page.click("summary:has-text('Details')")
     page.fill("[data-plan=learning_rate]", "0.01")
+
+
+def learn(walk: Walk, name: str) -> None:
+    """Start a short run, follow it to its end, and read its report and its verdict."""
+    page = walk.page
+    walk.open("/training")
+    ask_for(walk, name)
     walk.picture("training-form")
     page.click("button:has-text('Start the run')")
     page.wait_for_url(f"{walk.house.url}/training/1")
@@ -298,6 +335,7 @@ def learn(walk: Walk, name: str) -> None:
     assert page.get_attribute("#run-state", "data-state") == "DONE", page.inner_text("#run")
     walk.until("#loss .main-svg")
     walk.picture("run")
+    assert "The promotion gate: passed" in page.inner_text("#run")
     with page.expect_popup() as opened:
         page.click("a:has-text('Read the report')")
     report = opened.value
@@ -313,7 +351,7 @@ def test_from_an_upload_to_a_model_that_speaks_and_back(
     house = House(tmp_path / "house", {"PACS": pacs.port}, overrides={"WORK__WORKERS": "1"})
     with walking(house, pictures) as walk:
         page = walk.page
-        page.on("dialog", lambda dialog: dialog.accept("The story of the walk."))
+        page.on("dialog", lambda dialog: dialog.accept())
         assert "twelve-lead" in send(walk, pacs, tmp_path, 0)
         walk.again("/", 'data-href="/ecg/1"')
         walk.picture("live")
@@ -335,7 +373,7 @@ def test_from_an_upload_to_a_model_that_speaks_and_back(
         walk.again(candidate, " read by both", 120)
         walk.picture("shadow")
 
-        page.click("button:has-text('Promote')")
+        page.click("button.main:text-is('Promote')")  # no objection, so that no reason is asked
         walk.until("h1 .state:has-text('current')")
         walk.again("/models", "New ECGs are read by <b>walked", 60)
         walk.picture("promoted")
@@ -407,7 +445,9 @@ def look_at_the_rest(walk: Walk) -> None:
     walk.open("/recordings")
     walk.picture("recordings")
     walk.open("/datasets")
-    walk.until("#ages .main-svg")
+    walk.until("#quality .main-svg")
+    walk.page.click("#judge button")
+    walk.until("#roc .main-svg", 120)
     walk.picture("data-sets")
     walk.open("/system")
     walk.page.click("#verify")
@@ -422,7 +462,7 @@ def keep_a_schedule(walk: Walk) -> None:
     page.fill("input[name=schedule_name]", "Mondays")
     page.fill("input[name=new_labelled]", "100")
     page.fill("input[name=window]", "20:00-06:00")
-    page.check("input[value=lbbb]")
+    page.check("input[value=atrial_fibrillation]")
     page.click("button:has-text('Add the schedule')")
     walk.until("td:has-text('Mondays')")
     assert "of 100 new labelled ECGs" in page.content()
@@ -431,6 +471,37 @@ def keep_a_schedule(walk: Walk) -> None:
     walk.until("button:has-text('Go on')")
     page.click("button:has-text('Remove')")
     walk.until("p:has-text('There is none yet.')")
+
+
+def schedule_the_next_minute(walk: Walk) -> None:
+    """Add a schedule that comes due within some twenty to eighty seconds."""
+    walk.open("/schedule")
+    soon = datetime.now().astimezone() + timedelta(seconds=80)
+    walk.page.fill("input[name=schedule_name]", "Soon")
+    walk.page.fill("input[name=cron]", f"{soon.minute} {soon.hour} * * *")
+    ask_for(walk, "routine")
+    walk.page.click("button:has-text('Add the schedule')")
+    walk.until("td:has-text('Soon')")
+
+
+def see_what_it_made(walk: Walk) -> None:
+    """Find the run of the schedule, the notice of it, and its candidate in shadow."""
+    page = walk.page
+    walk.again("/schedule", '<span class="state good">DONE</span>', PATIENCE)
+    walk.picture("schedule-ran")
+    page.click("td a[href='/training/1']")
+    said = page.inner_text("#run")
+    assert "by schedule 1 at" in said
+    assert "it passes the gate" in said
+    assert "It shadows from the next ECG on." in said
+    page.evaluate("sessionStorage.clear()")
+    page.reload()
+    walk.until("#waiting:not(.hidden)")
+    page.click("#waiting summary")
+    walk.until("#waiting a:has-text('It shadows from the next ECG on.')")
+    walk.picture("notice")
+    walk.open("/models")
+    assert "shadow" in page.inner_text("tr:has-text('routine')")
 
 
 def exchange_models(walk: Walk, shelf: Path) -> None:
@@ -452,18 +523,20 @@ def exchange_models(walk: Walk, shelf: Path) -> None:
     walk.picture("pulled")
 
 
-def test_schedule_that_is_kept_and_models_that_travel(tmp_path: Path, pictures: Path) -> None:
+def test_schedule_that_comes_due_and_models_that_travel(tmp_path: Path, pictures: Path) -> None:
     folder = tmp_path / "shelf"
     folder.mkdir()
-    overrides = {"WORK__WORKERS": "1", "TRAINING__WORKER": "false"}
+    overrides = {"WORK__WORKERS": "1"}
     with dav(folder) as shelf:
         house = House(tmp_path / "house", overrides=overrides, shelf=shelf)
         with walking(house, pictures) as walk:
             walk.seen = 40
             walk.page.on("dialog", lambda dialog: dialog.accept())
-            upload(walk, hearts(tmp_path / "hearts", 8))
+            upload(walk, hearts(tmp_path / "hearts"))
+            keep_a_schedule(walk)
+            schedule_the_next_minute(walk)
             drop_a_letter(walk)
             hold_a_ruler_to_the_paper(walk, tmp_path)
-            keep_a_schedule(walk)
             exchange_models(walk, folder)
             look_at_the_rest(walk)
+            see_what_it_made(walk)

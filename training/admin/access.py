@@ -22,6 +22,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from dicom_node.ledger import Event, Ledger
+from dicom_node.live import Live
 from dicom_node.settings import Role, Settings
 from dicom_node.spool import Spool
 from training.admin.accounts import Accounts, Principal, split_key
@@ -58,6 +59,11 @@ class Office:
         return self.settings.admin.corpus or self.settings.storage.folder / CORPUS
 
     @cached_property
+    def live(self) -> Live:
+        """The settings in force, and those that change without a restart."""
+        return Live(self.settings, self.ledger)
+
+    @cached_property
     def accounts(self) -> Accounts:
         """Who may sign in."""
         return Accounts(self.ledger, self.settings.admin)
@@ -82,18 +88,18 @@ class Office:
     def addresses(self) -> Limiter:
         """Failed sign-ins by address."""
         admin = self.settings.admin
-        return Limiter(admin.failures_per_address, admin.lock_out, time.monotonic)
+        return Limiter(lambda: admin.failures_per_address, admin.lock_out, time.monotonic)
 
     @cached_property
     def failing(self) -> Limiter:
         """The same by account."""
         admin = self.settings.admin
-        return Limiter(admin.failures_per_account, admin.lock_out, time.monotonic)
+        return Limiter(lambda: admin.failures_per_account, admin.lock_out, time.monotonic)
 
     @cached_property
     def requests(self) -> Limiter:
         """Requests by account."""
-        return Limiter(self.settings.admin.requests_per_minute, 1.0, time.monotonic)
+        return Limiter(lambda: self.live.now().admin.requests_per_minute, 1.0, time.monotonic)
 
 
 def office_of(request: Request) -> Office:
@@ -187,8 +193,7 @@ async def _admit(request: Request, office: Office, rule: Rule) -> None:
     principal = await run_in_threadpool(_identify, request, office)
     request.state.principal = principal
     account = principal.account if principal else f"address {address_of(request)}"
-    _within_limits(office.requests, account)
-    office.requests.count(account)
+    await run_in_threadpool(_count, office.requests, account)
     if request.method not in SAFE:
         _same_origin(request)
     if rule.roles is None:
@@ -246,6 +251,11 @@ def trying(
         for limiter, name in limits:
             limiter.count(name)
     return found
+
+
+def _count(limiter: Limiter, name: str) -> None:
+    _within_limits(limiter, name)
+    limiter.count(name)
 
 
 def _within_limits(limiter: Limiter, name: str) -> None:

@@ -1,26 +1,27 @@
 """The admin service, put together: the one place of this room that wires."""
 
 import logging
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.staticfiles import StaticFiles
 
 from dicom_node import tls
 from dicom_node.ledger import Ledger
-from dicom_node.settings import LOOPBACK, Admin, Settings
+from dicom_node.live import follow
+from dicom_node.settings import LOOPBACK, Admin, Settings, bracketed
 from training.admin import problems, tables
 from training.admin.access import COOKIE, Office
 from training.admin.api import (
     audit,
+    configuration,
     corpus,
     models,
     node,
@@ -32,11 +33,24 @@ from training.admin.api import (
 )
 from training.admin.background import at_work
 from training.admin.limits import Bounds
+from training.admin.pages.assets import STATIC, Assets
+from training.admin.pages.routes import router as pages
 from training.admin.policy import POLICY
 from training.admin.problems import ProblemDocument
+from training.admin.staging import folder_of
 
-_STATIC: Final = Path(__file__).parent / "pages" / "static"
-_ROOMS: Final = (session, node, queue, recordings, corpus, runs, schedules, models, audit)
+_ROOMS: Final = (
+    session,
+    node,
+    configuration,
+    queue,
+    recordings,
+    corpus,
+    runs,
+    schedules,
+    models,
+    audit,
+)
 """Modules of the API, each with its `routes`."""
 
 
@@ -100,6 +114,8 @@ def _prepared(office: Office) -> Iterator[None]:
     try:
         office.ledger.create()
         tables.create(office.ledger)
+        office.live.create()
+        folder_of(office.settings.storage)
         yield
     finally:
         office.ledger.close()
@@ -107,17 +123,13 @@ def _prepared(office: Office) -> Iterator[None]:
 
 def _add_pages(app: FastAPI) -> None:
     """Mount the pages."""
-    if not (_STATIC.parent / "routes.py").is_file():
-        return
-    from training.admin.pages.routes import router  # noqa: PLC0415
-
-    app.include_router(router)
-    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    app.include_router(pages)
+    app.mount(STATIC, Assets(), name="static")
 
 
 def _names(admin: Admin) -> list[str]:
     """Return the host names that are answered to: any other is DNS rebinding."""
-    return [*LOOPBACK, "[::1]", admin.host, *admin.names]
+    return [bracketed(name) for name in (*LOOPBACK, admin.host, *admin.names)]
 
 
 def _bytes_of(admin: Admin, method: str, path: str) -> int:
@@ -142,6 +154,8 @@ def serve(settings: Settings) -> None:
     for name in ("uvicorn.error", "apscheduler"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # their traces hold our data
     admin = settings.admin
+    follow(settings)
+    tempfile.tempdir = str(folder_of(settings.storage))  # a large form is a file there too
     try:
         config = uvicorn.Config(
             create_app(settings),
@@ -161,7 +175,8 @@ def serve(settings: Settings) -> None:
     except OSError as error:
         raise CannotServe(tls.describe(error) if admin.certificate else str(error)) from None
     except SystemExit:
-        raise CannotServe(f"the port {admin.host}:{admin.port} cannot be opened") from None
+        where = f"{bracketed(admin.host)}:{admin.port}"
+        raise CannotServe(f"the port {where} cannot be opened") from None
     if not server.started:
         raise CannotServe("the ledger or the data folder cannot be used")
 

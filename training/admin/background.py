@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 _INDEX_PAUSE: Final = 0.5  # seconds
 _FORWARD_PAUSE: Final = 5.0  # seconds
+_DAY: Final = 86400.0  # seconds
 _PATIENCE: Final = 10.0  # seconds for the batch in hand
 
 
@@ -31,10 +32,17 @@ def at_work(office: Office, schedules: Schedules) -> Iterator[None]:
             stack.enter_context(_repeated("index", office.index.refresh, _INDEX_PAUSE))
             if office.settings.syslog.host:
                 stack.enter_context(_repeated("forward", lambda: forward(office), _FORWARD_PAUSE))
+            stack.enter_context(_repeated("audit", lambda: _tell_end(office), _DAY))
             ticker = Ticker(schedules, office.clock)
             ticker.start()
             stack.callback(ticker.stop)
         yield
+
+
+def _tell_end(office: Office) -> int:
+    """Let the log say where the audit trail ends; it is kept elsewhere than the ledger."""
+    log.info("audit_trail", end=str(office.ledger.end()))
+    return 0
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from scipy import stats
 
 from dicom_node.ledger import Ledger
+from dicom_node.settings import Drift as Thresholds
 from training.admin.tables import recordings, spoken
 
 RECENT: Final = 500
@@ -24,13 +25,10 @@ REFERENCE: Final = 5000
 """ECGs before them, at the most."""
 FEWEST: Final = 100
 """ECGs that either period needs."""
-LEVEL: Final = 0.001
-"""Of significance, all questions together."""
-MATTERS: Final = 0.05
-"""Change of a share that is worth a sentence."""
 _RATE_MATTERS: Final = 0.2
 """Largest distance between two distributions of the heart rate (Kolmogorov-Smirnov)."""
 _SHOWN: Final = 40
+_DEFAULT: Final = Thresholds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,15 +87,15 @@ class _Period:
         return [row["heart_rate"] for row in self.rows if row["heart_rate"] is not None]
 
 
-def drift(ledger: Ledger) -> Drift:
+def drift(ledger: Ledger, thresholds: Thresholds = _DEFAULT) -> Drift:
     """Return how the last ECGs differ from those before them."""
     now, before = _periods(ledger)
     if min(len(now.rows), len(before.rows)) < FEWEST:
         return Drift(recent=len(now.rows), reference=len(before.rows), changes=())
-    found = [*_shares(now, before), *_rates(now, before)]
-    questions = max(1, len(found))
+    found = [*_shares(now, before, thresholds.share), *_rates(now, before)]
+    level = thresholds.significance / max(1, len(found))
     judged = [
-        Change(kind=kind, name=name, before=b, now=n, p=p, alert=p * questions < LEVEL and large)
+        Change(kind=kind, name=name, before=b, now=n, p=p, alert=p < level and large)
         for kind, name, b, n, p, large in found
     ]
     return Drift(
@@ -135,7 +133,7 @@ def _period(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> _Period:
 _Found = tuple[str, str, float, float, float, bool]
 
 
-def _shares(now: _Period, before: _Period) -> Iterator[_Found]:
+def _shares(now: _Period, before: _Period, matters: float) -> Iterator[_Found]:
     sizes = len(now.rows), len(before.rows)
     for kind in ("statement", "quality", "overall", "device"):
         counts = now.shares(kind), before.shares(kind)
@@ -146,7 +144,7 @@ def _shares(now: _Period, before: _Period) -> Iterator[_Found]:
                 continue  # all, or none, in both
             p = float(stats.chi2_contingency(table).pvalue)
             share, was = (have / size for have, size in zip(ours, sizes, strict=True))
-            yield kind, name, was, share, p, abs(share - was) >= MATTERS
+            yield kind, name, was, share, p, abs(share - was) >= matters
 
 
 def _rates(now: _Period, before: _Period) -> Iterator[_Found]:

@@ -7,54 +7,51 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Final
 
 from analysis.errors import ModelReason, ModelRejected
 from analysis.recipe import Unit
-from analysis.vetting import MAX_BYTES, too_large
+from analysis.vetting import MAX_BYTES
+from dicom_node.examine import given
 
 _MEMORY: Final = 3 * 2**30
 _SECONDS: Final = 30
 """Of processor time."""
-_PATIENCE: Final = 120.0
-"""Seconds by the clock."""
 
 
-def adopt_apart(content: bytes, *, name: str, created: str, unit: Unit | None = None) -> bytes:
-    """Return an ExChanGeAI model as a package; see :func:`training.registry.adopt`.
+def adopt_apart(
+    model: Path, package: Path, *, name: str, created: str, unit: Unit | None = None
+) -> None:
+    """Write the package that an ExChanGeAI model becomes; see :func:`training.registry.adopt`.
 
     Raises
     ------
     ModelRejected
         If it is none, or may not be run as it is.
     """
-    if len(content) > MAX_BYTES:
-        raise too_large(len(content))
     words = [name, created, str(unit) if unit else ""]
     command = [sys.executable, "-m", "training.admin.foreign", *words]
     try:
-        done = subprocess.run(  # noqa: S603 - our own module; the words are arguments, no shell
-            command, input=content, capture_output=True, timeout=_PATIENCE, check=False
-        )
-        head, _, package = done.stdout.partition(b"\n")
-        document = json.loads(head)
-    except (subprocess.TimeoutExpired, ValueError):
+        with package.open("wb") as file:
+            done = given(model, command, file)
+        document = json.loads(done.stderr.splitlines()[-1])
+    except (subprocess.TimeoutExpired, ValueError, IndexError):
         raise ModelRejected(
             ModelReason.UNREADABLE, "Reading it took too much time or memory, or ended badly."
         ) from None
     if "reason" in document:
         raise ModelRejected(ModelReason(document["reason"]), document["message"])
-    return package
 
 
 def main(name: str, created: str, unit: str) -> None:
-    """Print what became of the model on standard input: a line of JSON, then the package."""
+    """Print the package that standard input becomes, and at last on standard error how it went."""
     from training.registry import adopt  # noqa: PLC0415 - under the limits
 
     for limit, most in (
         (resource.RLIMIT_AS, _MEMORY),
         (resource.RLIMIT_CPU, _SECONDS),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, MAX_BYTES),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (most, most))
@@ -62,13 +59,15 @@ def main(name: str, created: str, unit: str) -> None:
     try:
         made = adopt(content, name=name, created=created, unit=Unit(unit) if unit else None)
     except ModelRejected as error:
-        document, package = {"reason": error.reason, "message": error.message}, b""
+        document = {"reason": error.reason, "message": error.message}
     except ValueError as error:
         sentence = f"{error} It can be trained on, and not be run as it is."
-        document, package = {"reason": ModelReason.INVALID_CARD, "message": sentence}, b""
+        document = {"reason": ModelReason.INVALID_CARD, "message": sentence}
     else:
-        document, package = {}, made.content
-    sys.stdout.buffer.write(json.dumps(document).encode() + b"\n" + package)
+        document = {}
+        sys.stdout.buffer.write(made.content)
+        sys.stdout.buffer.flush()
+    sys.stderr.write(f"\n{json.dumps(document)}")
 
 
 if __name__ == "__main__":

@@ -43,14 +43,14 @@ class Limiter:
     Parameters
     ----------
     limit
-        Events of a minute that are still well.
+        Returns how many events of a minute are still well.
     locked
         Seconds that one is out for.
     clock
         Monotonic seconds.
     """
 
-    def __init__(self, limit: int, locked: float, clock: Callable[[], float]) -> None:
+    def __init__(self, limit: Callable[[], int], locked: float, clock: Callable[[], float]) -> None:
         self._limit, self._locked, self._clock = limit, locked, clock
         self._events: dict[str, deque[float]] = {}
         self._until: dict[str, float] = {}
@@ -63,7 +63,7 @@ class Limiter:
 
     def count(self, name: str) -> None:
         """Remember one event of a name."""
-        now = self._clock()
+        now, limit = self._clock(), self._limit()
         with self._lock:
             if len(self._events) > _COUNTED:
                 self._forget(now)
@@ -71,7 +71,7 @@ class Limiter:
             events.append(now)
             while events[0] < now - _MINUTE:
                 events.popleft()
-            if len(events) >= self._limit:
+            if len(events) >= limit:
                 self._until[name] = now + self._locked
                 events.clear()
 

@@ -46,6 +46,12 @@ def _node(office: Office) -> Iterator[Notice]:
         if counts[state]:
             sentence = f"ECGs {what}: {counts[state]}."
             yield Notice(kind=state.lower(), sentence=sentence, roles=who)
+    pending = office.ledger.pending()
+    for item in office.live.now().outlets:
+        if not item.active:
+            waiting = pending.get(item.name, 0)
+            sentence = f"{item.name} is switched off; results that wait for it: {waiting}."
+            yield Notice(kind="held", sentence=sentence, roles=who | {Role.ADMIN})
     if disk_is_low(office.settings.storage):
         sentence = "The disk is below the watermark: new ECGs are refused."
         yield Notice(kind="disk", sentence=sentence, roles=who | {Role.ADMIN})
@@ -91,7 +97,7 @@ def _keys(office: Office) -> Iterator[Notice]:
 
 
 def _drift(office: Office) -> Iterator[Notice]:
-    for sentence in drift(office.ledger).alerts:
+    for sentence in drift(office.ledger, office.live.now().drift).alerts:
         yield Notice(kind="drift", sentence=sentence, roles=frozenset(Role))
 
 

@@ -6,7 +6,9 @@ be thrown away at any time. Pages are found by key, never by counting.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from io import BytesIO
@@ -16,15 +18,21 @@ import sqlalchemy as sa
 from pydicom.filereader import read_partial
 from sqlalchemy.exc import IntegrityError
 
+from analysis.analyse import ALGORITHM_REVISION
+from analysis.ecg import STANDARD_12
+from analysis.quality import examine
 from dicom_node import archive
 from dicom_node.archive import Pseudonyms
-from dicom_node.ledger import Ledger, State, ecgs, instances
+from dicom_node.ledger import Ledger, State, blob_of, ecgs, instances
 from dicom_node.settings import Settings
-from dicom_node.spool import BlobRef, Spool
-from training.admin.tables import recordings, spoken
+from dicom_node.spool import Spool
+from training.admin.tables import qualities, recordings, spoken
+from training.corpus import Corpus
 
 BATCH: Final = 200
 """Recordings that enter the index together."""
+DAMAGED: Final = "damaged"
+"""What is said of a recording whose file cannot be read."""
 _LATE: Final = 1000
 """Newest rows that are looked at again: numbers may be seen in another order than given."""
 _HEADER_END: Final = 0x00180000
@@ -142,12 +150,6 @@ class Index:
 
 def _after_header(tag: Any, _vr: Any, _length: Any) -> bool:
     return int(tag) >= _HEADER_END
-
-
-def blob_of(row: Mapping[str, Any]) -> BlobRef:
-    """Return where the bytes of a row of the ledger lie."""
-    names = ("blob_store", "blob_key", "blob_offset", "blob_length", "sha256")
-    return BlobRef(*(row[name] for name in names))
 
 
 def named(query: sa.Select[Any], row: Sequence[Any]) -> dict[str, Any]:
@@ -320,3 +322,50 @@ def devices(ledger: Ledger) -> tuple[str, ...]:
     """Return every device that sent a recording, as far as lists know it."""
     query = sa.select(recordings.c.device).distinct().where(recordings.c.device.is_not(None))
     return tuple(sorted(row[0] for row in ledger.query(query) if row[0]))
+
+
+# The corpus
+
+
+@dataclass(frozen=True, slots=True)
+class Qualities:
+    """How well the recordings of a corpus can be read: each is looked at once for a revision."""
+
+    ledger: Ledger
+    corpus: Corpus
+
+    def look(self, limit: int) -> int:
+        """Return how many recordings are left, after at most so many were looked at."""
+        here = frozenset(record.id for record in self.corpus.records)
+        query = sa.select(qualities.c.record).where(qualities.c.revision == ALGORITHM_REVISION)
+        known = frozenset(row[0] for row in self.ledger.query(query))
+        new = sorted(here - known)
+        rows = [self._row(record) for record in new[:limit]]
+        with suppress(IntegrityError):  # somebody else looks at them too
+            self._replace([*(known - here), *new[:limit]], rows)
+        return max(0, len(new) - limit)
+
+    def _replace(self, gone: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+        with self.ledger.transaction(relaxed=True) as connection:
+            for start in range(0, len(gone), BATCH):
+                some = qualities.c.record.in_(gone[start : start + BATCH])
+                connection.execute(qualities.delete().where(some))
+            if rows:
+                connection.execute(qualities.insert(), list(rows))
+
+    def _row(self, record: str) -> dict[str, str]:
+        try:
+            found = examine(self.corpus.ecg(record), expected=STANDARD_12).quality.verdict
+        except (KeyError, ValueError):  # withdrawn meanwhile, or damaged
+            return {"record": record, "revision": ALGORITHM_REVISION, "verdict": DAMAGED}
+        return {"record": record, "revision": ALGORITHM_REVISION, "verdict": str(found)}
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many of those that were looked at can be read how well."""
+        query = (
+            sa.select(qualities.c.verdict, sa.func.count())
+            .where(qualities.c.revision == ALGORITHM_REVISION)
+            .group_by(qualities.c.verdict)
+        )
+        return Counter({str(row[0]): int(row[1]) for row in self.ledger.query(query)})

@@ -29,7 +29,7 @@ from dicom_node.retrieve import closed_for
 from dicom_node.work import without_data
 from training.admin.tables import schedules, ticks
 from training.plan import Plan
-from training.runs import Runs
+from training.runs import SCHEDULED, Runs
 
 log = structlog.get_logger()
 
@@ -287,7 +287,7 @@ class Schedules:
     def _make(self, schedule: Schedule, moment: float, now: float) -> int:
         """Return the run of a moment: made now, or by whom a crash cut off after it."""
         at = datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
-        by = f"schedule {schedule.id} at {at}"
+        by = f"{SCHEDULED}{schedule.id} at {at}"
         run = next((item.id for item in self._runs.list(limit=1000) if item.by == by), None)
         if run is None:
             run = self._runs.enqueue(Plan.from_json(schedule.order.plan), by, now)

@@ -8,11 +8,11 @@ from pydicom.dataset import Dataset
 
 from analysis.ecg import Recording
 from analysis.result import Result
+from dicom_node.ledger import blob_of
 from dicom_node.pipeline import Quarantined, read
 from dicom_node.spool import Damaged, Spool
 from training.admin.access import Office
 from training.admin.problems import Problem, missing
-from training.admin.queries import blob_of
 
 
 def row_of(office: Office, number: int) -> dict[str, Any]:

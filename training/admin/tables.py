@@ -137,6 +137,16 @@ spoken = sa.Table(
 )
 """Which recordings have which statement."""
 
+qualities = sa.Table(
+    "admin_quality",
+    metadata,
+    sa.Column("record", sa.String(32), primary_key=True),
+    sa.Column("revision", sa.String(16), nullable=False),
+    sa.Column("verdict", sa.String(32), nullable=False),
+    sa.Index("admin_quality_verdict", "revision", "verdict"),
+)
+"""How well recordings of the corpus can be read, by the revision of what judged them."""
+
 _STATE_INDEX: Final = "CREATE INDEX IF NOT EXISTS admin_instance_state ON instance (state, id)"
 """Lists of one state; the ledger's own index is ordered by when work is due."""
 

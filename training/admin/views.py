@@ -211,7 +211,8 @@ def compared(now: Result, before: Result) -> tuple[Row, ...]:
 def _against(name: str, now: Quantity, before: Quantity) -> Row:
     change = ""
     if now.value is not None and before.value is not None:
-        change = f"{now.value - before.value:+.0f}".replace("-", "−")
+        difference = round(now.value - before.value)
+        change = f"{difference:+d}".replace("-", "−") if difference else "0"
     return Row(
         name=wording.measurement_name(name),
         words=wording.value(now)[0],

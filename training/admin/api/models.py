@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Path as Place
@@ -34,6 +35,7 @@ from training.admin.access import Office, TheOffice, ThePrincipal, note, router
 from training.admin.api.common import Body, Digest, Sentence
 from training.admin.foreign import adopt_apart
 from training.admin.problems import Problem, missing
+from training.admin.staging import folder_of, staged
 from training.exchange import Offer, Refused, Shelf
 from training.registry import CORPUS, mark_withdrawals
 
@@ -177,34 +179,16 @@ async def upload(
     unit: Literal["mV", "uV"] | None = None,
 ) -> ModelView:
     """Take a model package, or a model in ExChanGeAI's form, as a candidate."""
-    content = await _body(request)
-
-    def add() -> ModelView:
-        return _add(office, content, name, unit, {"uploaded_by": principal.name})
-
-    made = await run_in_threadpool(add)
+    async with staged(request, office.settings.storage, MAX_BYTES, "model") as file:
+        evidence = {"uploaded_by": principal.name}
+        made = await run_in_threadpool(_add, office, file, name, unit, evidence)
     note(request, digest=made.digest)
     return made
 
 
-async def _body(request: Request) -> bytes:
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_BYTES:
-            raise Problem(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"A model has at most {MAX_BYTES // 2**20} MiB.",
-                reason=ModelReason.TOO_LARGE,
-            )
-    if not data:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "There is no model in the request.")
-    return bytes(data)
-
-
 def _add(
     office: Office,
-    content: bytes,
+    file: Path,
     name: str,
     unit: str | None,
     evidence: dict[str, Any],
@@ -214,12 +198,13 @@ def _add(
     by = str(evidence.get("uploaded_by", ""))
     with _refusals():
         try:
-            digest = store.add_candidate(content, now, evidence, by)
+            digest = store.add_candidate(file, now, evidence, by)
         except ModelRejected as error:
             if error.reason is not ModelReason.NO_CARD:
                 raise
             created = datetime.fromtimestamp(now, UTC).date().isoformat()
-            package = adopt_apart(content, name=name, created=created, unit=_unit(unit))
+            package = file.with_suffix(".onnx")
+            adopt_apart(file, package, name=name, created=created, unit=_unit(unit))
             digest = store.add_candidate(package, now, evidence, by)
         return _view(store.get(digest))
 
@@ -293,7 +278,7 @@ def self_test(request: Request, office: TheOffice, digest: Digest) -> SelfTest:
         store.get(digest)
     answer = SelfTest(ok=True, message="It answers as it did when it was packed.")
     try:
-        apart(store.path(digest).read_bytes())
+        apart(store.path(digest))
     except ModelRejected as error:
         answer = SelfTest(ok=False, reason=error.reason, message=error.message)
     except OSError:
@@ -391,7 +376,10 @@ def pull(
         "signed_by": found.signed_by,
     }
     stem = body.file.removesuffix(".onnx")
-    return _add(office, found.content, stem, body.unit, evidence)
+    with TemporaryDirectory(dir=folder_of(office.settings.storage)) as place:
+        file = Path(place) / "body"
+        file.write_bytes(found.content)
+        return _add(office, file, stem, body.unit, evidence)
 
 
 @routes.post("/exchanges/{name}/verify")

@@ -1,4 +1,4 @@
-"""The node from outside: how it does, whom it talks to, what it is set to."""
+"""The node from outside: how it does, whom it talks to."""
 
 import shutil
 from collections.abc import Iterator
@@ -31,6 +31,8 @@ from training.admin.problems import Problem, missing
 
 routes = router("", "node")
 
+Kind = Literal["DICOM", "DICOMweb", "HL7", "FHIR"]
+
 
 class Status(BaseModel):
     """How the node does; nobody's data."""
@@ -50,10 +52,12 @@ class Outlet(BaseModel):
     """Where results go."""
 
     name: str
-    kind: Literal["DICOM", "DICOMweb", "HL7", "FHIR"]
+    kind: Kind
     address: str
     tls: bool
     pending: int
+    active: bool
+    """Whether anything is sent there now."""
 
 
 class Cart(BaseModel):
@@ -99,10 +103,7 @@ def openapi(request: Request) -> dict[str, Any]:
     return dict(request.app.openapi())
 
 
-@routes.get("/settings")
-def settings(office: TheOffice) -> dict[str, Any]:
-    """Return the settings in force, secrets masked; they change in their file, with a restart."""
-    return office.settings.model_dump(mode="json")
+# Drift, and what waits
 
 
 class ChangeView(BaseModel):
@@ -129,7 +130,7 @@ class DriftView(BaseModel):
 @routes.get("/drift")
 def drift_watch(office: TheOffice) -> DriftView:
     """Say whether findings, quality, devices or rates have changed lately."""
-    found = drift(office.ledger)
+    found = drift(office.ledger, office.live.now().drift)
     return DriftView(
         recent=found.recent,
         reference=found.reference,
@@ -162,19 +163,29 @@ def waiting(office: TheOffice, principal: ThePrincipal) -> list[NoticeView]:
 def destinations(office: TheOffice) -> list[Outlet]:
     """List where results go."""
     pending = office.ledger.pending()
-    return [_outlet(item, pending.get(item.name, 0)) for item in office.settings.outlets]
+    return [_outlet(item, pending.get(item.name, 0)) for item in office.live.now().outlets]
 
 
 def _outlet(item: AnyDestination | Hl7 | Fhir, pending: int) -> Outlet:
+    kind, address, secure = _where(item)
+    return Outlet(
+        name=item.name,
+        kind=kind,
+        address=address,
+        tls=secure,
+        pending=pending,
+        active=item.active,
+    )
+
+
+def _where(item: AnyDestination | Hl7 | Fhir) -> tuple[Kind, str, bool]:
+    """Return what kind of destination it is, its address, and whether it speaks TLS."""
     if isinstance(item, Destination):
-        address = f"{item.ae_title}@{item.host}:{item.port}"
-        return Outlet(name=item.name, kind="DICOM", address=address, tls=item.tls, pending=pending)
+        return "DICOM", f"{item.ae_title}@{item.host}:{item.port}", item.tls
     if isinstance(item, Hl7):
-        address = f"{item.host}:{item.port}"
-        return Outlet(name=item.name, kind="HL7", address=address, tls=item.tls, pending=pending)
-    kind: Literal["FHIR", "DICOMweb"] = "FHIR" if isinstance(item, Fhir) else "DICOMweb"
-    secure = item.url.startswith("https:")
-    return Outlet(name=item.name, kind=kind, address=item.url, tls=secure, pending=pending)
+        return "HL7", f"{item.host}:{item.port}", item.tls
+    kind: Kind = "FHIR" if isinstance(item, Fhir) else "DICOMweb"
+    return kind, item.url, item.url.startswith("https:")
 
 
 @routes.post("/destinations/{name}/echo")

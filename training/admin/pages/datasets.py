@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 
 from analysis.classify import classify
@@ -23,13 +25,16 @@ from training.admin.api.corpus import corpus_of
 from training.admin.pages.holdings import Holdings, holdings_of
 from training.admin.pages.words import finding_name
 from training.admin.problems import Problem
+from training.admin.queries import Qualities
 from training.admin.tables import recordings, spoken
 from training.corpus import Corpus, Record
-from training.corpus_report import label_counts
-from training.labels import TAUGHT_BY_DEFAULT
+from training.corpus_report import flattered, label_counts
+from training.labels import TAUGHT_BY_DEFAULT, Values
 
 MOST: Final = 400
 """Recordings that one look at a model takes; a run's report takes all."""
+AT_ONCE: Final = 100
+"""Recordings of the corpus whose quality one request looks at."""
 RESAMPLES: Final = 200
 _TOP: Final = 20
 
@@ -43,6 +48,7 @@ def summary(office: Office) -> dict[str, Any]:
         "node": _node(office),
         "models": [item for item in models.models(office) if item.present],
         "warnings": _warnings(found),
+        "sites": sorted({record.site for record in found.records}),
     }
 
 
@@ -80,7 +86,7 @@ def _bars(counts: Counter[str]) -> dict[str, Any]:
 
 
 def _node(office: Office) -> dict[str, Any]:
-    """Return how good the recordings are that the node received, and what it stated."""
+    """Return how well what the node received could be read, and what it stated."""
     by = sa.func.count()
     quality = office.ledger.query(
         sa.select(recordings.c.quality, by)
@@ -104,11 +110,30 @@ def _warnings(found: Holdings) -> list[str]:
     return [f"{opposed} labels contradict each other and count as unknown."] if opposed else []
 
 
+# How well the recordings can be read
+
+
+def quality(office: Office) -> dict[str, Any]:
+    """Return how many recordings of the corpus can be read how well, after a look at some more."""
+    found = Qualities(office.ledger, corpus_of(office))
+    left = found.look(AT_ONCE)
+    return {"quality": _bars(found.counts), "left": left}
+
+
 # A model on the labelled part
 
 
-def evaluation(office: Office, digest: str) -> dict[str, Any]:
+def evaluation(office: Office, digest: str, site: str) -> dict[str, Any]:
     """Return how a model does on recordings of the corpus whose labels it can be held against.
+
+    Patients from whom it learned are left out.
+
+    Parameters
+    ----------
+    digest
+        Of the model.
+    site
+        Whose recordings judge; "" for those of every site.
 
     Raises
     ------
@@ -119,50 +144,88 @@ def evaluation(office: Office, digest: str) -> dict[str, Any]:
     corpus = corpus_of(office)
     held = holdings_of(corpus)
     path = models.store_of(office).path(found.digest)
-    taught = next((item.records for item in corpus.learners if item.model == digest), 0)
     try:
-        document = _evaluated(path, corpus.folder, held.stamp)
+        document = _evaluated(path, corpus.folder, held.stamp, digest, site)
     except ModelRejected as error:
         raise Problem(HTTPStatus.CONFLICT, error.message, reason=error.reason) from None
     if not document["keys"]:
-        raise Problem(
-            HTTPStatus.CONFLICT,
-            "No recording of the corpus has a label of a finding that this model knows.",
-            reason="no-labels",
+        raise Problem(HTTPStatus.CONFLICT, _nobody(document["excluded"]), reason="no-labels")
+    return document | {"model": f"{found.name} {found.version}"}
+
+
+def _nobody(excluded: int) -> str:
+    if excluded:
+        return (
+            f"It learned from the patients of all {excluded} recordings whose labels could judge"
+            " it; the report of its run has the honest figures."
         )
-    return document | {"model": f"{found.name} {found.version}", "taught": taught}
+    return "No recording of the corpus has a label of a finding that this model knows."
 
 
 @lru_cache(maxsize=8)
-def _evaluated(path: Path, folder: Path, _changed: tuple[int, ...]) -> dict[str, Any]:
+def _evaluated(
+    path: Path, folder: Path, _changed: tuple[int, ...], digest: str, site: str
+) -> dict[str, Any]:
     from training.evaluate import evaluate  # noqa: PLC0415 - scikit-learn takes a second to load
 
     model, corpus = load_model(path), Corpus(folder)
-    held = holdings_of(corpus)
     keys = tuple(label.key for label in model.card.labels)
-    table = held.labels.select(origins=TAUGHT_BY_DEFAULT, keys=keys)
-    targets = table.matrix(held.ids)
-    rows = np.flatnonzero(np.isfinite(targets).any(axis=1)) if held.ids else np.empty(0, np.intp)
-    rows = rows[np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(np.intp)]
-    records = [held.records[row] for row in rows]
-    answers, quality = _read(model, corpus, records)
-    known = [at for at in range(len(keys)) if np.isfinite(targets[rows, at]).any()]
-    if not records or not known:
-        return {"keys": []}
+    judges = _judges(corpus, keys, digest, site)
+    known = [at for at in range(len(keys)) if np.isfinite(judges.truth[:, at]).any()]
+    if not known:
+        return {"keys": [], "excluded": judges.excluded}
+    answers, quality = _read(model, corpus, judges.records)
     found = evaluate(
         answers[:, known],
-        targets[rows][:, known],
+        judges.truth[:, known],
         keys=[keys[at] for at in known],
-        patients=[record.patient for record in records],
+        patients=[record.patient for record in judges.records],
         thresholds=[model.card.labels[at].threshold or 0.5 for at in known],
         resamples=RESAMPLES,
     )
     return {
         "records": found.records,
         "patients": found.patients,
+        "excluded": judges.excluded,
+        "caution": flattered(model.card, judges.records) or "",
         "quality": _bars(quality),
         "keys": [_key(item) for item in found.keys],
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Judges:
+    """The recordings that a model is held against."""
+
+    records: tuple[Record, ...]
+    truth: Values
+    """``(records, keys)``, NaN where nobody said."""
+    excluded: int
+    """Labelled recordings that may not judge: the model learned from their patients."""
+
+
+def _judges(corpus: Corpus, keys: Sequence[str], digest: str, site: str) -> _Judges:
+    held = holdings_of(corpus)
+    truth = held.labels.select(origins=TAUGHT_BY_DEFAULT, keys=keys).matrix(held.ids)
+    taught = corpus.taught(digest)
+    patients = {record.patient for record in held.records if record.id in taught}
+    said = np.isfinite(truth).any(axis=1) if held.ids else np.empty(0, bool)
+    labelled = [
+        row for row in np.flatnonzero(said).tolist() if site in {"", held.records[row].site}
+    ]
+    apart = [row for row in labelled if held.records[row].patient not in patients]
+    rows = _evenly(apart, MOST)
+    return _Judges(
+        records=tuple(held.records[row] for row in rows),
+        truth=truth[rows],
+        excluded=len(labelled) - len(apart),
+    )
+
+
+def _evenly(rows: Sequence[int], most: int) -> npt.NDArray[np.intp]:
+    """Return at most so many of the rows, from the first to the last."""
+    places = np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.intp)
+    return np.asarray(rows, np.intp)[places]
 
 
 def _read(model: Model, corpus: Corpus, records: Sequence[Record]) -> tuple[Any, Counter[str]]:

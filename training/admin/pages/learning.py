@@ -18,8 +18,18 @@ from training.admin.pages.holdings import holdings_of
 from training.admin.pages.training import Choice
 from training.admin.pages.words import finding_name
 from training.plan import CURRENT
+from training.runs import SCHEDULED, Run
 
 SHOWN: Final = ("AUROC", "AUPRC", "F1", "sensitivity", "specificity", "ECE", "MAE", "RMSE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One figure."""
+
+    value: str
+    around: str = ""
+    """Its interval, where it has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +39,7 @@ class Row:
     name: str
     records: int
     positives: int
-    cells: tuple[str, ...]
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +61,20 @@ def figures(evaluation: Mapping[str, Any]) -> Figures | None:
             name=finding_name(item["key"]),
             records=item["records"],
             positives=item.get("positives", 0),
-            cells=tuple(_interval(item["figures"].get(name)) for name in names),
+            cells=tuple(_cell(item["figures"].get(name)) for name in names),
         )
         for item in keys
     )
     return Figures(names=names, rows=rows)
 
 
-def _interval(found: Mapping[str, Any] | None) -> str:
+def _cell(found: Mapping[str, Any] | None) -> Cell:
     """Return a figure with its interval, or a dash."""
     if not found or found.get("value") is None:
-        return "–"
+        return Cell(value="–")
     low, high = found.get("low"), found.get("high")
-    around = f" ({low:.2f}–{high:.2f})" if low is not None and high is not None else ""
-    return f"{found['value']:.3f}{around}"
+    around = f"{low:.2f}–{high:.2f}" if low is not None and high is not None else ""
+    return Cell(value=f"{found['value']:.3f}", around=around)
 
 
 # The form
@@ -117,10 +127,14 @@ def run(office: Office, number: int) -> dict[str, Any]:
         "plan_text": json.dumps(found.plan, indent=1, ensure_ascii=False),
         "findings": [finding_name(key) for key in found.plan["keys"]],
         "epochs": found.epochs,
+        "metric": _METRICS.get(found.plan["metric"], found.plan["metric"]),
         "verdict": _stored(folder / runs.VERDICT),
         "figures": figures(_stored(folder / runs.EVALUATION) or {}),
         "report": (folder / runs.REPORT).is_file(),
     }
+
+
+_METRICS: Final = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "mae": "MAE", "loss": "loss"}
 
 
 def _stored(path: Path) -> dict[str, Any] | None:
@@ -180,6 +194,16 @@ def schedule_list(office: Office) -> dict[str, Any]:
     """Return what the page of the schedules shows."""
     return {
         "schedules": schedules.schedules(office),
+        "last": _last_runs(office),
         "labelled": schedules.labelled(office),
         "form": form(office),
     }
+
+
+def _last_runs(office: Office) -> dict[int, Run]:
+    """Return the newest run of each schedule, as far as the newest runs go."""
+    made = [run for run in office.runs.list(limit=_LOOKED_AT) if run.scheduled]
+    return {int(run.by.removeprefix(SCHEDULED).split()[0]): run for run in reversed(made)}
+
+
+_LOOKED_AT: Final = 200

@@ -1,5 +1,7 @@
 """How a page is made: templates that escape everything, and what stands on each of them."""
 
+import json
+import re
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,11 +18,11 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from dicom_node.settings import Role
 from training.admin.access import Guarded
 from training.admin.accounts import Principal
+from training.admin.pages.assets import PLOTLY, STATIC
 from training.admin.pages.words import finding_name
 from training.admin.problems import Problem
 
 FOLDER: Final = Path(__file__).parent
-STATIC: Final = "/static"
 CAUTION: Final = "Not verified by a clinician, not an alarm, no urgent notification."
 
 _environment = Environment(
@@ -39,7 +41,32 @@ def _moment(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def _told(detail: str) -> str:
+    """Return the detail of an audited action in words; what its event says already is left out."""
+    try:
+        found = json.loads(detail)
+    except ValueError:
+        return _short(detail)
+    if not isinstance(found, dict):
+        return _short(detail)
+    return " · ".join(
+        f"{name} {_short(str(value))}"
+        for name, value in found.items()
+        if name not in _SAID and value is not None and value != ""
+    )
+
+
+_SAID: Final = frozenset({"what", "status"})
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+
+
+def _short(text: str) -> str:
+    """Return a text with every SHA-256 in it cut to its beginning."""
+    return _DIGEST.sub(lambda found: f"{found[0][:12]}…", text)
+
+
 _environment.filters["moment"] = _moment
+_environment.filters["told"] = _told
 _environment.filters["finding"] = finding_name
 
 
@@ -88,6 +115,7 @@ def render(request: Request, template: str, *, code: int = 200, **values: Any) -
     user: Principal | None = getattr(request.state, "principal", None)
     text = _environment.get_template(template).render(
         static=STATIC,
+        plotly=PLOTLY,
         caution=CAUTION,
         version=version("sinusnode"),
         user=user,

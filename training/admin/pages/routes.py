@@ -18,6 +18,7 @@ from training.admin.api import runs as api_runs
 from training.admin.api.common import Before, Digest, Number
 from training.admin.api.corpus import RecordId, UploadId, corpus_of, uploads_of
 from training.admin.pages import datasets, learning, reading
+from training.admin.pages.assets import KEPT
 from training.admin.pages.holdings import holdings_of
 from training.admin.pages.live import Wanted, live
 from training.admin.pages.rendering import page_router, render
@@ -28,16 +29,16 @@ router = page_router()
 
 _PLOTLY: Final = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 _SHOWN: Final = 50
-_DAY: Final = "public, max-age=86400"
 Model = Annotated[str, Query(pattern="^[0-9a-f]{64}$")]
+Site = Annotated[str, Query(max_length=128)]
 Event = Annotated[str, Query(max_length=32, pattern="^[a-z_-]*$")]
 _PSEUDONYM: Final = re.compile("[0-9a-f]{32}")
 
 
 @router.get("/plotly.js")
 def plotly_script() -> Response:
-    """Return Plotly's script from its installed package."""
-    return FileResponse(_PLOTLY, media_type="text/javascript", headers={"Cache-Control": _DAY})
+    """Return Plotly's script from its installed package; pages name its version in the address."""
+    return FileResponse(_PLOTLY, media_type="text/javascript", headers={"Cache-Control": KEPT})
 
 
 @router.get("/signin")
@@ -221,10 +222,16 @@ def data_sets(request: Request, office: TheOffice) -> Response:
     return render(request, "datasets.html", most=datasets.MOST, **datasets.summary(office))
 
 
+@router.get("/datasets/quality")
+def quality(office: TheOffice) -> Response:
+    """Return how well the recordings can be read, and how many are left to look at."""
+    return JSONResponse(datasets.quality(office))
+
+
 @router.get("/datasets/evaluation")
-def evaluation(office: TheOffice, model: Model) -> Response:
-    """Return how a model does on the labelled recordings."""
-    return JSONResponse(datasets.evaluation(office, model))
+def evaluation(office: TheOffice, model: Model, site: Site = "") -> Response:
+    """Return how a model does on the labelled recordings, of every site or of one."""
+    return JSONResponse(datasets.evaluation(office, model, site))
 
 
 @router.get("/schedule")

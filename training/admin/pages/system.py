@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from fastapi import Request
 
 from dicom_node.ledger import Ledger
+from dicom_node.settings import Drift as Thresholds
 from dicom_node.settings import Role
 from training.admin.access import Office
 from training.admin.accounts import Principal
-from training.admin.api import audit, node, session
+from training.admin.api import audit, configuration, node, session
 from training.admin.drift import FEWEST, Drift, drift
 from training.admin.tables import recordings
 
@@ -27,12 +28,13 @@ def system(
         "carts": node.carts(office),
         "may_echo": not principal.roles.isdisjoint({Role.OPERATOR, Role.ADMIN}),
         "admin": admin,
-        "drift": _drift(office.ledger),
+        "drift": _drift(office),
         "fewest": FEWEST,
     }
     if admin:
         shown |= {
-            "settings": json.dumps(node.settings(office), indent=1, ensure_ascii=False),
+            "live_settings": configuration.live_settings(office),
+            "settings": json.dumps(configuration.settings(office), indent=1, ensure_ascii=False),
             "users": session.users(office),
             "keys": session.keys(office),
             "roles": tuple(Role),
@@ -42,15 +44,15 @@ def system(
     return shown
 
 
-def _drift(ledger: Ledger) -> Drift:
+def _drift(office: Office) -> Drift:
     """Return what has changed, asked anew whenever some more ECGs were analysed."""
-    ((newest,),) = ledger.query(sa.select(sa.func.max(recordings.c.instance_id)))
-    return _drift_at(ledger, (newest or 0) // _SOME)
+    ((newest,),) = office.ledger.query(sa.select(sa.func.max(recordings.c.instance_id)))
+    return _drift_at(office.ledger, office.live.now().drift, (newest or 0) // _SOME)
 
 
 @lru_cache(maxsize=4)
-def _drift_at(ledger: Ledger, _newest: int) -> Drift:
-    return drift(ledger)
+def _drift_at(ledger: Ledger, thresholds: Thresholds, _newest: int) -> Drift:
+    return drift(ledger, thresholds)
 
 
 _SOME: Final = 10

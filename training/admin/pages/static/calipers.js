@@ -21,10 +21,20 @@ export class Calipers {
 
   // Move the second leg by ms and mV.
   nudge(ms, mv) {
-    if (!this.ends) this.ends = [{x: 60, y: 40}, {x: 60 + 0.8 * this.sheet.speed, y: 40}];
+    this.ends ||= this.#first();
     this.ends[1].x += ms / 1000 * this.sheet.speed;
     this.ends[1].y -= mv * this.sheet.gain;
     this.draw();
+  }
+
+  // Return where the calipers open: at the first two beats of the rhythm strip, if it has any.
+  #first() {
+    const {record, strip, start, seconds, speed} = this.sheet;
+    const y = strip.top + strip.height * 0.6;
+    const [first, next] = record.r_peaks.map((peak) => peak / record.sampling_frequency)
+      .filter((time) => time > start && time < start + seconds);
+    const left = next ? this.sheet.at(first) : 60;
+    return [{x: left, y}, {x: next ? this.sheet.at(next) : left + 0.8 * speed, y}];
   }
 
   clear() { this.ends = null; this.draw(); }

@@ -36,6 +36,35 @@ export function tell(words, kind = "wrong") {
   box.scrollIntoView({block: "nearest"});
 }
 
+// What waits for this reader, asked anew when it is older than this or something was changed.
+const FRESH = 20000;
+const waiting = document.getElementById("waiting");
+const WHERE = {"run-done": "/training", "run-failed": "/training", "shadow": "/models", "withdrawn": "/models",
+  "refused": "/models", "quarantined": "/?state=QUARANTINED", "failed": "/?state=FAILED"};
+
+async function noticed() {
+  const name = `waiting ${waiting.dataset.user}`;
+  let kept = JSON.parse(sessionStorage.getItem(name) || "null");
+  if (!kept || Date.now() - kept.at > FRESH) {
+    kept = {at: Date.now(), notices: await call("GET", "/api/v1/notices")};
+    sessionStorage.setItem(name, JSON.stringify(kept));
+  }
+  waiting.classList.toggle("hidden", !kept.notices.length);
+  waiting.querySelector("b").textContent = kept.notices.length;
+  waiting.querySelector("ul").replaceChildren(...kept.notices.map(({kind, sentence}) => {
+    const item = document.createElement("li");
+    const href = WHERE[kind] || "/system";
+    const opens = document.querySelector(`.top nav a[href="${href.split("?")[0]}"]`);
+    const words = document.createElement(opens ? "a" : "span");
+    if (opens) words.href = href;
+    words.textContent = sentence;
+    item.append(words);
+    return item;
+  }));
+}
+
+if (waiting) noticed().catch(() => { /* the page says what it is for without it */ });
+
 // A button that asks the API: data-call="POST /api/v1/…", data-confirm, data-ask, data-then.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-call]");
@@ -48,6 +77,7 @@ document.addEventListener("click", async (event) => {
       body[button.dataset.askFor || "reason"] = answer;
     } else if (button.dataset.confirm && !window.confirm(button.dataset.confirm)) return;
     button.disabled = true;
+    sessionStorage.clear();
     try {
       const said = await call(method, url, method === "DELETE" ? null : body);
       if (button.dataset.say) {

@@ -12,6 +12,19 @@ function count(id, found, x, horizontal = false) {
     horizontal ? "recordings" : x, horizontal ? "" : "recordings", horizontal);
 }
 
+// Every recording of the corpus is looked at once; a large corpus takes several rounds.
+async function lookAtQuality() {
+  const said = document.getElementById("quality-left");
+  try {
+    for (let left = 1; left;) {
+      const found = await call("GET", "/datasets/quality");
+      left = found.left;
+      count("quality", found.quality, "can it be read?");
+      said.textContent = left ? `${left} recordings are still to be looked at.` : "";
+    }
+  } catch (error) { said.textContent = error.message; }
+}
+
 if (corpus.labels.names.length) {
   bars(document.getElementById("labels"), [
     {name: "present", labels: corpus.labels.names, values: corpus.labels.present},
@@ -22,7 +35,8 @@ count("ages", corpus.ages, "years");
 count("sexes", corpus.sexes, "sex");
 count("devices", corpus.devices, "maker");
 count("quarters", corpus.quarters, "quarter");
-count("quality", node.quality, "can it be read?");
+count("received", node.quality, "can it be read?");
+lookAtQuality();
 count("statements", node.statements, "", true);
 
 const form = document.getElementById("judge");
@@ -34,7 +48,8 @@ function show() {
   const around = item.auroc ? `${item.auroc.value.toFixed(3)}${item.auroc.low === null ? "" : ` (${item.auroc.low.toFixed(2)}–${item.auroc.high.toFixed(2)})`}` : null;
   document.getElementById("judged-words").textContent = `${judged.model} on ${judged.records} recordings of ${judged.patients} patients; `
     + `${item.name}: ${item.positives} with it of ${item.records}. ${around ? `AUROC ${around}.` : item.why || ""} `
-    + (judged.taught ? `Attention: it learned from ${judged.taught} recordings of this corpus, so that these figures flatter; its report has the honest ones. ` : "")
+    + (judged.excluded ? `Left out: ${judged.excluded} labelled recordings of patients from whom it learned. ` : "It learned from nobody here. ")
+    + (judged.caution ? `${judged.caution} ` : "")
     + `Signal quality: ${judged.quality.names.map((name, at) => `${name} ${judged.quality.counts[at]}`).join(", ")}.`;
   const points = item.points.map((point) => ({...point, x: 1 - point.specificity, y: point.sensitivity}));
   lines("roc", [
@@ -66,7 +81,7 @@ form.addEventListener("submit", async (event) => {
   output.textContent = "Reading the recordings…";
   form.querySelector("button").disabled = true;
   try {
-    judged = await call("GET", `/datasets/evaluation?model=${new FormData(form).get("model")}`);
+    judged = await call("GET", `/datasets/evaluation?${new URLSearchParams(new FormData(form))}`);
     chosen.replaceChildren(...judged.keys.map((item) => new Option(`${item.name} (${item.positives} of ${item.records})`, item.key)));
     document.getElementById("judged").classList.remove("hidden");
     show();

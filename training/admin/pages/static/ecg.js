@@ -35,6 +35,8 @@ function show(name) {
     sheet.layout = name === "rows" ? "rows" : "clinical";
     redraw();
   } else {
+    document.getElementById("legend").textContent = name === "aligned" && record.r_peaks.length
+      ? "every beat at its R peak; their median bold; ventricular, aberrant and other beats dashed" : "";
     const gain = name === "medians" ? medians(svg, record) : aligned(svg, record);
     scale.textContent = gain ? `50 mm/s · ${gain} mm/mV` : "";
     if (!gain) nothing(name === "medians" ? "There is no median beat." : "There are no whole beats to align.");
@@ -72,7 +74,8 @@ function redraw() {
     const earlier = new Sheet(second, before);
     Object.assign(earlier, {speed, gain, marks: sheet.marks, beats: sheet.beats, start});
     earlier.draw();
-    medians(document.getElementById("paper-medians"), record, before.median);
+    const high = medians(document.getElementById("paper-medians"), record, before.median);
+    document.getElementById("medians-scale").textContent = high ? `50 mm/s · ${high} mm/mV` : "";
   }
 }
 
@@ -156,6 +159,16 @@ page.addEventListener("click", (event) => {
   if (tab && sheet) show(tab.dataset.view);
   else if (act && (sheet || act.dataset.do === "help")) actions[act.dataset.do]();
 });
+
+// A printed sheet is less tall than the rows of twelve leads on a screen.
+function fit(tall) {
+  if (!sheet) return;
+  sheet.tall = tall;
+  if (onPaper()) redraw();
+}
+
+window.addEventListener("beforeprint", () => fit(144));
+window.addEventListener("afterprint", () => fit(228));
 
 const onPaper = () => view === "clinical" || view === "rows" || view === "compare";
 

@@ -78,12 +78,13 @@ const ordered = (leads) => [...STANDARD.filter((lead) => leads.includes(lead)),
   ...leads.filter((lead) => !STANDARD.includes(lead))];
 
 // Return which lead stands where: left, baseline, width and seconds after the start of the page.
-function cells(record, layout, speed) {
+function cells(record, layout, speed, tall) {
   const standard = STANDARD.filter((lead) => record.signal.has(lead));
   const others = record.leads.filter((lead) => !STANDARD.includes(lead));
   const listed = standard.length > 6 ? [...STANDARD, ...others] : ordered(record.leads);
   if (layout === "rows" || listed.length < 6) {
-    const height = listed.length > 6 ? 19 : Math.min(40, 160 / Math.max(1, listed.length));
+    const many = listed.length || 1;
+    const height = Math.min(many > 6 ? 19 : Math.min(40, 160 / many), tall / many);
     return {height: height * listed.length + 6, cells: listed.map((lead, row) => (
       {lead, x: PULSE, top: row * height, height, width: WIDTH, from: 0,
         rhythm: row === listed.length - 1, room: 6}))};
@@ -114,16 +115,21 @@ export class Sheet {
     this.speed = 25;
     this.gain = 10;
     this.start = 0;
+    this.tall = 228;   // mm for the rows of all leads; a printed sheet has less
     this.marks = false;
     this.beats = true;
     this.levels = new Map([...record.signal].map(([lead, mv]) => [lead, median(mv)]));
   }
 
+  // Return where the rhythm strip shows a moment, mm.
+  at(seconds) { return this.strip.x + (seconds - this.start) * this.speed; }
+
   get seconds() { return WIDTH / this.speed; }
   get latest() { return Math.max(0, this.record.samples / this.record.sampling_frequency - this.seconds); }
 
   draw() {
-    const placed = cells(this.record, this.layout, this.speed);
+    const placed = cells(this.record, this.layout, this.speed, this.tall);
+    this.strip = placed.cells.at(-1);
     this.start = Math.min(Math.max(0, this.start), this.latest);
     this.height = placed.height;
     this.svg.replaceChildren();
@@ -224,13 +230,14 @@ export function frames(svg, leads, width, height, draw) {
   });
 }
 
-function extent(curves) {
-  let low = 0, high = 0.5;
+// Return the highest usual gain, mm/mV, at which curves stay within their frames.
+function fitting(curves) {
+  let low = 0, high = 0;
   for (const mv of curves) for (const value of mv) {
     if (value < low) low = value;
     if (value > high) high = value;
   }
-  return high - low > 1.9 ? 10 : 20;
+  return [20, 10, 5].find((gain) => high * gain <= 21 && -low * gain <= 14) || 2.5;
 }
 
 // The median beat of each lead at 50 mm/s; `before` is that of an earlier ECG, drawn dashed.
@@ -238,7 +245,10 @@ export function medians(svg, record, before = null) {
   const beat = record.median;
   if (!beat) return false;
   const speed = 50, width = 62.5, height = 45;
-  const gain = extent([...beat.signal.values()]);
+  const gain = fitting([...beat.signal.values()].map((mv) => {
+    const level = isoelectric(beat, mv);
+    return mv.map((value) => value - level);
+  }));
   const marks = beat.fiducials;
   frames(svg, ordered(beat.leads), width, height, (lead, frame) => {
     const centre = beat.samples / beat.sampling_frequency / 2;
@@ -291,7 +301,7 @@ export function aligned(svg, record) {
   const peaks = record.r_peaks.map((peak, beat) => [Math.round(peak), record.kinds[beat]?.kind])
     .filter(([peak]) => peak >= before && peak + after < record.samples);
   if (!peaks.length) return false;
-  const gain = extent([...record.signal.values()].map((mv) => {
+  const gain = fitting([...record.signal.values()].map((mv) => {
     const level = median(mv);
     return mv.map((value) => value - level);
   }));

@@ -16,8 +16,9 @@ function draw() {
     {name: "training", x, y: epochs.map((epoch) => epoch.train_loss)},
     {name: "validation", x, y: epochs.map((epoch) => epoch.validation_loss)},
   ], "epoch", "loss", whole);
+  const most = Math.max(...epochs.map((epoch) => epoch.metric)) <= 1 ? {yaxis: {range: [0, 1.03]}} : {};
   lines("metric", [{name: state.dataset.metric, x, y: epochs.map((epoch) => epoch.metric)}],
-    "epoch", state.dataset.metric, whole);
+    "epoch", state.dataset.metric, {...whole, ...most});
 }
 
 async function renew() {

@@ -19,6 +19,12 @@ form.addEventListener("submit", async (event) => {
   } catch (error) { tell(error.message); }
 });
 
+// Only the fields of the chosen way are asked for.
+form.elements.kind.addEventListener("change", ({target}) => {
+  form.querySelectorAll("[data-kind]").forEach((field) =>
+    field.classList.toggle("hidden", field.dataset.kind !== target.value));
+});
+
 // Pausing replaces the schedule by itself with another word in `active`.
 document.addEventListener("click", async (event) => {
   const {schedule, active} = event.target.dataset || {};

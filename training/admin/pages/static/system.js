@@ -21,6 +21,27 @@ document.getElementById("add-key")?.addEventListener("submit", async (event) => 
   } catch (error) { tell(error.message); }
 });
 
+// A value keeps its kind: what is true or a number stays one.
+const change = document.getElementById("change-setting");
+const chosen = () => JSON.parse(change.elements.key.selectedOptions[0].dataset.value);
+const shown = () => { change.elements.value.value = String(chosen()); };
+
+function valueOf(text) {
+  if (typeof chosen() === "string") return text.trim();
+  try { return JSON.parse(text.trim().toLowerCase()); } catch { return text; }
+}
+
+change?.elements.key.addEventListener("change", shown);
+change?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const {key, value, reason, back} = Object.fromEntries(new FormData(change, event.submitter));
+  try {
+    await call("PATCH", "/api/v1/settings", {key, value: back ? null : valueOf(value), reason});
+    window.location.reload();
+  } catch (error) { tell(error.message); }
+});
+if (change) shown();
+
 document.getElementById("verify")?.addEventListener("click", async (event) => {
   const output = event.target.form.querySelector("output");
   try {
