@@ -15,7 +15,13 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from analysis.beats import Beats, Prepared, median, windows, without_mains
-from analysis.criteria.rhythm import fibrillation_margin
+from analysis.criteria.margins import (
+    conduction_margin,
+    rbbb_margin,
+    repolarisation_margin,
+    soundness_margin,
+)
+from analysis.criteria.rhythm import fibrillation_margin, led_by_p
 from analysis.ecg import CHEST, ECG, STANDARD_12, Lead
 from analysis.measure import Everything, everything
 from analysis.morphology import depth, height
@@ -35,11 +41,11 @@ _GLOBAL = (
 )  # fmt: skip
 _AXES = ("p_axis", "qrs_axis", "t_axis")
 _RHYTHM = (
-    "irregularity", "p_constancy", "p_share", "atrial_frequency", "atrial_share",
-    "atrial_cycles", "spike",
+    "irregularity", "entropy", "p_constancy", "p_likeness", "p_share", "atrial_frequency",
+    "atrial_share", "atrial_cycles", "spike",
 )  # fmt: skip
 _BEATS = ("ventricular", "supraventricular", "aberrant", "paced_beats")
-_INTERVALS = ("deviation", "shortest", "longest", "change", "early", "turns")
+_INTERVALS = ("deviation", "shortest", "longest", "change", "early", "turns", "alike")
 _REGIONS: Mapping[str, tuple[Lead, ...]] = MappingProxyType(
     {
         "inferior": (Lead.II, Lead.III, Lead.aVF),
@@ -57,6 +63,7 @@ _ODDEST = ("deviation", "energy", "width", "prematurity", "pause", "t_deviation"
 _FEWEST = 3  # RR intervals whose spread says something
 _QRS, _T = (0.10, 0.15), (-0.16, 0.40)  # s before and after R: what beats are compared by
 _EARLY = 0.88  # of the median RR interval
+_SAME = 0.08  # of it: RR intervals no further apart are alike
 _ALIKE = 0.3  # deviation of a beat of the usual shape
 _BROAD = 0.3  # of its greatest deflection: where a QRS counts as wide
 _TINY = 1e-9
@@ -77,10 +84,12 @@ def table(examined: Assessed, measured: Everything) -> Table:
         (
             *_of_quantities(measured.measurements),
             *_of_rhythm(measured.rhythm),
+            ("led_by_p", _led_by_p(measured)),
             *_of_beats(examined),
             *_of_p_wave(measured.measurements),
             *_of_leads(measured.leads),
             *_of_regions(measured.leads),
+            *_of_margins(measured.measurements, measured.leads),
         )
     )
 
@@ -133,12 +142,19 @@ def _of_rhythm(rhythm: Rhythm) -> Named:
     yield "p_delay_deviation", float(delays.std()) if delays.size else np.nan
 
 
+def _led_by_p(measured: Everything) -> float:
+    """Return whether P waves lead the beats, 1 or 0; NaN where there is no rhythm."""
+    known = measured.rhythm.rr.size
+    return float(led_by_p(measured.measurements, measured.rhythm)) if known else np.nan
+
+
 def _spread(rr: Array) -> tuple[float, ...]:
     """Return how the RR intervals are spread, over their median."""
     if rr.size < _FEWEST:
         return (np.nan,) * len(_INTERVALS)
     relative = rr / np.median(rr)
-    changes = np.diff(relative)
+    changes, ordered = np.diff(relative), np.sort(relative)
+    alike = np.searchsorted(ordered, ordered + _SAME, side="right") - np.arange(rr.size)
     return (
         float(relative.std()),
         float(relative.min()),
@@ -146,6 +162,7 @@ def _spread(rr: Array) -> tuple[float, ...]:
         float(np.median(np.abs(changes))),
         float((relative[:-1] / np.maximum(relative[1:], _TINY)).min()),
         float((changes[1:] * changes[:-1] < 0).mean()),
+        float(alike.max() / rr.size),
     )
 
 
@@ -282,3 +299,10 @@ def _of_regions(leads: LeadMeasurements) -> Named:
             known = values[np.isfinite(values)]
             yield f"{region}.{name}_lowest", float(known.min()) if known.size else np.nan
             yield f"{region}.{name}_highest", float(known.max()) if known.size else np.nan
+
+
+def _of_margins(measurements: Measurements, leads: LeadMeasurements) -> Named:
+    yield "conduction_margin", conduction_margin(measurements, leads)
+    yield "rbbb_margin", rbbb_margin(measurements, leads)
+    yield "repolarisation_margin", repolarisation_margin(leads)
+    yield "soundness_margin", soundness_margin(measurements, leads)

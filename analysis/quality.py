@@ -5,7 +5,7 @@ and by whether its beats resemble each other (noise); the record by what is left
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from analysis.beats import (
     windows,
     without_mains,
 )
+from analysis.cardiac import traits
 from analysis.ecg import ECG, STANDARD_12, Lead
 from analysis.result import Quality, QualityReason, Verdict
 
@@ -49,12 +50,21 @@ _FEWEST = 2  # whole beats, to tell a heart from noise by their likeness
 _LOWEST_RATE = 100.0  # Hz
 
 _HARMLESS = frozenset({QualityReason.MAINS, QualityReason.WANDER})
-_UNREADABLE = frozenset({QualityReason.NO_QRS, QualityReason.FEW_BEATS})
+_UNREADABLE = frozenset(
+    {
+        QualityReason.NO_QRS,
+        QualityReason.FEW_BEATS,
+        QualityReason.ONE_SOURCE,
+        QualityReason.NO_HEART,
+    }
+)
 _MIRRORED = -0.5  # correlation of lead I with V6
 _ORDER = (
     QualityReason.TOO_SHORT,
     QualityReason.NO_QRS,
     QualityReason.FEW_BEATS,
+    QualityReason.ONE_SOURCE,
+    QualityReason.NO_HEART,
     QualityReason.ARM_REVERSAL,
     QualityReason.NOT_SIMULTANEOUS,
     QualityReason.MISSING,
@@ -115,6 +125,9 @@ def examine(ecg: ECG, *, expected: tuple[Lead, ...]) -> Assessed:
         prepared, rows = _of_rows(prepared, ~noisy), _rows(ecg, faults)
     usable = tuple(ecg.leads[row] for row in rows)
     record = _record_faults(ecg, prepared, beats, usable)
+    if prepared and beats:
+        humming = np.array([QualityReason.MAINS in faults[lead] for lead in usable])
+        record += _no_heart(_quieted(prepared, humming), beats, usable)
     return Assessed(
         _judged(record, faults, expected, looked=beats is not None), usable, prepared, beats
     )
@@ -285,6 +298,27 @@ def _record_faults(
         QualityReason.LOW_RATE: ecg.sampling_frequency < _LOWEST_RATE,
     }
     return [reason for reason, present in found.items() if present]
+
+
+def _no_heart(prepared: Prepared, beats: Beats, usable: tuple[Lead, ...]) -> list[QualityReason]:
+    """Return why what repeats itself is not the beats of a heart."""
+    seen = traits(prepared, beats, usable)
+    if seen is None:
+        return []
+    found = {
+        QualityReason.ONE_SOURCE: seen.of_one_source,
+        QualityReason.NO_HEART: seen.of_no_heart,
+    }
+    return [reason for reason, present in found.items() if present]
+
+
+def _quieted(prepared: Prepared, humming: Mask) -> Prepared:
+    """Return the signal without mains in the leads that hum."""
+    if not humming.any():
+        return prepared
+    clean = prepared.clean.copy()
+    clean[humming] = without_mains(clean[humming], prepared.sampling_frequency)
+    return replace(prepared, clean=clean)
 
 
 def _few(prepared: Prepared | None, beats: Beats | None) -> bool:

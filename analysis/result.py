@@ -238,6 +238,10 @@ class QualityReason(StrEnum):
     NOT_SIMULTANEOUS = "not-simultaneous"
     NO_QRS = "no-qrs"
     FEW_BEATS = "too-few-beats"
+    ONE_SOURCE = "same-waveform-in-all-leads"
+    """No heart shows so: a tapped electrode, a generator."""
+    NO_HEART = "no-qrs-of-a-heart"
+    """What repeats itself has not the form or the pauses of a heart's beats."""
     LOW_RATE = "low-sampling-frequency"
     ARM_REVERSAL = "suspected-arm-lead-reversal"
 

@@ -31,11 +31,14 @@ _BEFORE_QRS = 0.01  # s between that and the QRS
 _SHORTEST_P = 0.05  # s
 _FEWEST = 4  # beats whose P waves can be compared
 _P_LEADS = 3  # the leads of most constant P waves
+_ALIKE = (0.030, 3)  # s at least, pairs at least: within which RR intervals are alike
+_MOST_INTERVALS = 200  # of a long recording whose entropy is told
 _TQ = (0.45, 0.75, 0.05)  # s after R at an RR interval of 1 s, at most of RR, s before R
 _MOST_SPANS = 100  # that are looked at, spread over a long recording
 _ATRIAL_LEADS = (Lead.II, Lead.III, Lead.aVF, Lead.V1)
 _FLUTTER_BAND, _FLUTTER_STEP = (3.5, 6.0), 0.1  # Hz, 210 to 360 per minute
 _FEWEST_NN = 5
+_TINY = 1e-12
 _EACH_BEAT = 0.8  # of the beats: nearly every
 _FLUTTER_SHARE, _FLUTTER_CYCLES = 0.5, 1.4
 
@@ -60,9 +63,15 @@ class Rhythm:
     irregularity
         RMS of the lower three quarters of the RR differences, over the median RR: single
         ectopic beats do not raise it.
+    entropy
+        Coefficient of sample entropy of the RR intervals: how little one tells of the next
+        (Lake and Moorman 2011).
     p_constancy
         Power of the mean signal before the QRS over what chance leaves of single beats, in the
         leads where it is greatest: about 1 without P waves.
+    p_likeness
+        Correlation of the signal before one QRS with the mean of the others, in the same
+        leads: 1 where P waves repeat themselves, about 0 without.
     p_share
         Of the dominant beats that have a P wave of their own.
     atrial_frequency, atrial_share, atrial_cycles
@@ -87,6 +96,8 @@ class Rhythm:
     spike: float
     aberrant: Mask
     paced_beats: Mask
+    entropy: float = np.nan
+    p_likeness: float = np.nan
     conduction: Conduction | None = None
 
     @property
@@ -122,6 +133,7 @@ def of_examined(ecg: ECG, examined: Assessed, measurements: Measurements) -> Rhy
     supraventricular = premature & ~ventricular
     frequency, share, cycles = _atrial(prepared, beats, examined.usable)
     spike, paced_beats = pacing.spikes(ecg, examined.usable, measurements.r_peaks)
+    before_qrs = _before_qrs(prepared, beats, measurements, ecg.sampling_frequency)
     return Rhythm(
         rr=rr,
         ventricular=ventricular,
@@ -130,7 +142,9 @@ def of_examined(ecg: ECG, examined: Assessed, measurements: Measurements) -> Rhy
         paced_beats=paced_beats,
         normal=(beats.classes == 0) & ~premature,
         irregularity=irregularity(rr),
-        p_constancy=_p_constancy(prepared, beats, measurements, ecg.sampling_frequency),
+        entropy=entropy(rr),
+        p_constancy=_constancy(before_qrs),
+        p_likeness=_likeness(before_qrs),
         p_share=_p_share(measurements, beats),
         atrial_frequency=frequency,
         atrial_share=share,
@@ -259,16 +273,37 @@ def irregularity(rr: Array) -> float:
     return float(np.sqrt(np.mean(kept**2)) / np.median(rr))
 
 
-def _p_constancy(
-    prepared: Prepared, beats: Beats, measurements: Measurements, sampling_frequency: float
-) -> float:
-    """Return the power of the mean P over chance, after the longer half of the RR intervals.
+def entropy(rr: Array) -> float:
+    """Return the coefficient of sample entropy of RR intervals in ms (Lake and Moorman 2011).
 
-    There the T wave before does not reach into the P wave, nor are the beats premature.
+    How rarely two successive intervals repeat themselves where the first does, with the
+    tolerance taken out: above about -1.4 in atrial fibrillation, below in sinus rhythm. The
+    tolerance is 30 ms or what leaves three pairs alike. NaN with fewer than five intervals.
+    """
+    rr = rr[:_MOST_INTERVALS]
+    if rr.size <= _FEWEST:
+        return np.nan
+    apart = np.abs(rr[:-1, None] - rr[None, :-1])
+    both = np.maximum(apart, np.abs(rr[1:, None] - rr[None, 1:]))
+    pairs = np.triu_indices(rr.size - 1, 1)
+    once, twice = apart[pairs], both[pairs]
+    least, count = _ALIKE
+    tolerance = max(1000 * least, float(np.partition(twice, count - 1)[count - 1]))
+    conditional = (once <= tolerance).sum() / (twice <= tolerance).sum()
+    return float(np.log(conditional * 2 * tolerance / rr.mean()))
+
+
+def _before_qrs(
+    prepared: Prepared, beats: Beats, measurements: Measurements, sampling_frequency: float
+) -> Floats | None:
+    """Return where P waves may be, ``(beats, leads, samples)``, after the longer RR intervals.
+
+    There the T wave before does not reach into the P wave, nor are the beats premature. None
+    where there are too few of them.
     """
     chosen, usual = _after_longer_half(beats, prepared.sampling_frequency)
     if chosen.size < _FEWEST:
-        return np.nan
+        return None
     onset = measurements.fiducials["global"]["qrs_onset"] - measurements.r_peaks
     onset = onset[np.isfinite(onset)] / sampling_frequency
     end = max(_P_WINDOW[1], _BEFORE_QRS - float(np.median(onset)) if onset.size else 0.0)
@@ -276,13 +311,27 @@ def _p_constancy(
     before, last = prepared.samples(begin), prepared.samples(end)
     cut = windows(prepared.clean, chosen, before, 1)[:, :, : before - last]
     cut = cut[~np.isnan(cut).any(axis=(1, 2))].astype(np.float64)
-    if len(cut) < _FEWEST or cut.shape[2] < _FEWEST:
+    return _detrended(cut) if len(cut) >= _FEWEST and cut.shape[2] >= _FEWEST else None
+
+
+def _constancy(cut: Floats | None) -> float:
+    """Return the power of the mean P over chance."""
+    if cut is None:
         return np.nan
-    cut = _detrended(cut)
     mean = cut.mean(axis=0)
     chance = ((cut - mean) ** 2).sum(axis=(0, 2)) / (len(cut) - 1) / len(cut)
-    each = np.sort((mean**2).sum(axis=1) / np.maximum(chance, 1e-12))
+    each = np.sort((mean**2).sum(axis=1) / np.maximum(chance, _TINY))
     return float(each[-_P_LEADS:].mean())
+
+
+def _likeness(cut: Floats | None) -> float:
+    """Return the usual correlation of one P with the sum of the others."""
+    if cut is None:
+        return np.nan
+    others = cut.sum(axis=0) - cut
+    power = np.sqrt((cut**2).sum(axis=2) * (others**2).sum(axis=2))
+    each = np.median((cut * others).sum(axis=2) / np.maximum(power, _TINY), axis=0)
+    return float(np.sort(each)[-_P_LEADS:].mean())
 
 
 def _after_longer_half(beats: Beats, rate: float) -> tuple[npt.NDArray[np.intp], float]:
@@ -330,7 +379,7 @@ def _atrial(
     turns[0], turns[1:] = np.exp(_FLUTTER_BAND[0] * radians), np.exp(_FLUTTER_STEP * radians)
     np.multiply.accumulate(turns, axis=0, out=turns)
     power = np.abs(wave @ turns.T) ** 2 * (2 / samples.size)
-    share = (power / np.maximum((wave**2).sum(axis=1, keepdims=True), 1e-12)).mean(axis=0)
+    share = (power / np.maximum((wave**2).sum(axis=1, keepdims=True), _TINY)).mean(axis=0)
     best = int(np.argmax(share))
     length = float(np.median(np.diff(spans, axis=1))) / prepared.sampling_frequency
     return float(frequencies[best]), float(share[best]), float(frequencies[best] * length)

@@ -18,9 +18,9 @@ from analysis.model import Model, load_model
 from dicom_node.models import ModelStore
 from training.answers import beside, columns, served_by
 from training.bases import read_base
-from training.cards import flattered
 from training.convert import NotTheSame, Parity, parity, to_torch
 from training.corpus import Corpus, Record
+from training.corpus_report import flattered
 from training.evaluate import Difference, Evaluation, evaluate, groups_of
 from training.gate import Verdict, judge, separate
 from training.labels import TAUGHT_BY_DEFAULT, Origin, Values

@@ -1,5 +1,6 @@
 """One attempt at a run, inside the process that was started for it."""
 
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from dicom_node.settings import Settings
 from training.convert import NotTheSame
 from training.plan import Plan
 from training.prepare import CannotTrain
+from training.routine import let_shadow
 from training.runs import Run, RunState
 from training.steps import LOG, Ended, Step
 from training.train import train
@@ -21,14 +23,18 @@ def attempt(settings: Settings, run: Run, folder: Path, report: Callable[[Step],
     """Return how a run ended; the one place that catches."""
     torch.set_num_threads(settings.training.threads)
     ledger = Ledger(settings.database_url)
+    store = ModelStore(settings.storage.folder / "models", ledger)
     try:
         outcome = train(
             Plan.from_json(run.plan),
             folder,
-            store=ModelStore(settings.storage.folder / "models", ledger),
+            store=store,
             processes=settings.training.threads,
             report=report,
         )
+        said = [outcome.said]
+        if run.scheduled and outcome.passed and outcome.model:
+            said.append(let_shadow(store, outcome.model, run.by, time.time()))
     except CannotTrain as error:
         return Ended(RunState.FAILED, str(error))
     except NotTheSame as error:
@@ -40,4 +46,4 @@ def attempt(settings: Settings, run: Run, folder: Path, report: Callable[[Step],
         return Ended(RunState.FAILED, f"It failed ({type(error).__name__}); {LOG} says more.")
     finally:
         ledger.close()
-    return Ended(RunState.DONE, outcome.said, outcome.model)
+    return Ended(RunState.DONE, " ".join(said), outcome.model)

@@ -99,18 +99,6 @@ def self_test(recipe: Recipe) -> tuple[ECG, ...]:
     return tuple(simulate(kind, duration=duration, sampling_frequency=_RATE).ecg for kind in kinds)
 
 
-def flattered(card: Card, records: Iterable[Record]) -> str | None:
-    """Return a sentence if recordings are of data sets that a model learned from, by its card."""
-    sites = {record.site for record in records}
-    same = sorted(sites & {source.name for source in card.training_data})
-    if not same:
-        return None
-    return (
-        f"{card.name} {card.version} learned from {', '.join(same)}, as its card says, and"
-        " recordings of these judge here: its figures may flatter."
-    )
-
-
 def _limits(plan: Plan, start: str, records: int, notes: Sequence[str]) -> str:
     scratch = plan.mode is Mode.SCRATCH
     begun = f"random weights ({start})" if scratch else f"{start} (mode {plan.mode})"

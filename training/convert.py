@@ -9,10 +9,12 @@ the runtime. Going back, every export is held against torch before anyone gets i
 import contextlib
 import copy
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -266,9 +268,9 @@ def _split(module: fx.GraphModule) -> Imported:
         raise ModelRejected(ModelReason.WRONG_SHAPE, "Its head hears more than its last layer.")
     alone = isinstance(layer, nn.Linear) and output is last
     return Imported(
-        _part(module, _heard_by(entry), entry),
-        layer if alone else _part(module, behind, output, entry=entry),
-        head_name=last.target,
+        _part(module, _heard_by(entry), entry, role="backbone"),
+        layer if alone else _part(module, behind, output, role="head", entry=entry),
+        head_name=_dotted(last.target).removeprefix("head."),
         layer=layer,
     )
 
@@ -303,16 +305,37 @@ def _heard_by(end: fx.Node, *, unless: fx.Node | None = None) -> set[fx.Node]:
 
 
 def _part(
-    module: fx.GraphModule, nodes: set[fx.Node], end: fx.Node, *, entry: fx.Node | None = None
+    module: fx.GraphModule,
+    nodes: set[fx.Node],
+    end: fx.Node,
+    *,
+    role: str,
+    entry: fx.Node | None = None,
 ) -> fx.GraphModule:
-    """Return these nodes as a module of its own, from ``entry`` to ``end``."""
+    """Return these nodes as a module of its own, from ``entry`` to ``end``.
+
+    What the module will be called falls away from the names of its layers, so that a net has the
+    same names however often it comes and goes.
+    """
     graph = fx.Graph()
     copies = {} if entry is None else {entry: graph.placeholder("maps")}
+    owned: dict[str, Any] = {}
     for node in module.graph.nodes:
         if node in nodes:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
+            copy = copies[node] = graph.node_copy(node, copies.__getitem__)
+            if isinstance(node.target, str) and node.op in ("call_module", "get_attr"):
+                name = _dotted(node.target).removeprefix(f"{role}.")
+                copy.target = node.target if name in owned else name
+                owned[copy.target] = attrgetter(node.target)(module)
     graph.output(copies[end])
-    return fx.GraphModule(module, graph)
+    return fx.GraphModule(owned, graph)
+
+
+def _dotted(target: str) -> str:
+    """Return the path of a layer, as it was before the converter wrote slashes for dots."""
+    parts = target.split("/")
+    usable = all(re.fullmatch(r"\w+", part) and not hasattr(fx.GraphModule, part) for part in parts)
+    return ".".join(parts) if usable else target
 
 
 def _inputs(layer: nn.Module) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2_contingency
 
+from analysis.card import Card
 from training.corpus import Corpus, Learner, Record
 from training.labels import LabelTable, Origin, Value
 from training.splits import Split
@@ -333,3 +334,18 @@ def _warning_lines(found: Report) -> Iterator[str]:
     if found.warnings:
         yield ""
     yield from (f"! {sentence}" for sentence in found.warnings)
+
+
+# A model that read some of it before
+
+
+def flattered(card: Card, records: Iterable[Record]) -> str | None:
+    """Return a sentence if recordings are of data sets that a model learned from, by its card."""
+    sites = {record.site for record in records}
+    same = sorted(sites & {source.name for source in card.training_data})
+    if not same:
+        return None
+    return (
+        f"{card.name} {card.version} learned from {', '.join(same)}, as its card says, and"
+        " recordings of these judge here: its figures may flatter."
+    )

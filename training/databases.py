@@ -100,22 +100,26 @@ def _with_silence(site: str, said: Known) -> dict[str, bool | None]:
 def _ludb(folder: Path) -> Iterator[Item]:
     """Yield LUDB (Kalyakulina 2020): rhythm, axis and diagnoses by cardiologists."""
     for row in _rows(folder / "labels.csv"):
-        stated = (row["rhythm"], row["axis"], *row["diagnoses"].split(";"))
+        stated = (row["rhythm"], *row["diagnoses"].split(";"))
         words = frozenset(word.split(":")[0].strip() for word in stated) - {""}
-        first = SCHEMES["LUDB"].labels(words - {row["axis"]})
+        first = SCHEMES["LUDB"].labels(words)
         if any(word.endswith("pacing") for word in words):
             first = {key: first[key] for key in ("normal", "atrial_fibrillation")}
         said = _said([(NAME, word) for word in words])
-        axes = dict.fromkeys(("left_axis", "right_axis") if row["axis"] else (), False)
         yield Item(
             path=folder / "data" / f"{row['record']}.hea",
             site="LUDB",
             patient=row["record"],
             age=_number(row["age"]),
             sex=_sex(row["sex"]),
-            labels=_values(axes | _with_silence("LUDB", said) | dict(first)),
+            labels=_values(_ludb_axis(row["axis"]) | _with_silence("LUDB", said) | dict(first)),
             author="LUDB",
         )
+
+
+def _ludb_axis(word: str) -> dict[str, bool | None]:
+    """Return what the axis says of axes alone: a "normal" axis is no normal ECG."""
+    return {key: word == name for key, name in _LUDB_AXES.items()} if word else {}
 
 
 def _cinc2017(folder: Path) -> Iterator[Item]:
@@ -166,6 +170,7 @@ DATABASES: Final[Mapping[str, Callable[[Path], Iterator[Item]]]] = {
 """By the name of their folder."""
 
 _LIKELY: Final = 50.0
+_LUDB_AXES: Final = {"left_axis": "left axis deviation", "right_axis": "right axis deviation"}
 _CINC2017: Final[Mapping[str, Known]] = {
     "N": {"atrial_fibrillation": False, "pac": False, "pvc": False},
     "A": {"atrial_fibrillation": True, "normal": False},

@@ -6,7 +6,8 @@ constants alone is computed, and nothing that hears the ECG is touched. Graphs c
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +30,9 @@ _COMPUTED = frozenset(
 """Operators that are computed beforehand: those that are done in one sweep."""
 _ROOM = 2**27
 """Numbers that may be computed beforehand; a hostile file has no end of them."""
+_FILL = 2
+"""Place of what Pad fills with among its inputs."""
+_WEIGHT: Final = ".weight"
 _PASSES = 64
 """Layers deep that sizes may hang on each other."""
 
@@ -48,8 +52,8 @@ def mend(model: Any) -> None:
     tidy(model)
     _forget_zero_states(model.graph)
     sizes = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    _name_layers(model.graph)
     for node in model.graph.node:
-        node.name = _short(node.name)
         if node.op_type == "Reshape" and 0 not in sizes.get(node.input[1], (0,)):
             _forget(node, "allowzero")
 
@@ -62,6 +66,7 @@ def tidy(model: Any) -> None:
         if not _know_sizes(model):
             break
         _fold(model)
+    _forget_zero_fills(model.graph)
     _drop_unused(model.graph)
     used = {name for node in model.graph.node for name in node.input}
     used |= {item.name for item in model.graph.output}
@@ -164,6 +169,14 @@ def _forget_zero_states(graph: Any) -> None:
     _drop_unused(graph)
 
 
+def _forget_zero_fills(graph: Any) -> None:
+    """Let Pad fill with 0 by default: the runtime (1.27) merges a stated 0 into MaxPool, as -inf."""
+    known = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Pad" and len(node.input) > _FILL and node.input[_FILL] in known:
+            node.input[_FILL] = node.input[_FILL] if known[node.input[_FILL]].any() else ""
+
+
 def _makes_zeros(node: Any) -> bool:
     values = [numpy_helper.to_array(item.t) for item in node.attribute if item.name == "value"]
     return node.op_type == "ConstantOfShape" and not any(value.any() for value in values)
@@ -179,10 +192,33 @@ def _drop_unused(graph: Any) -> None:
             read.update(node.input)
 
 
+def _name_layers(graph: Any) -> None:
+    """Call each layer what its weights are called, and any other node what it was called before.
+
+    The names of weights come and go with a net; the names of nodes grow with every export.
+    """
+    weights = {item.name for item in graph.initializer}
+    stems = [_stem(node, weights) for node in graph.node]
+    times = Counter(stems)
+    for node, stem in zip(graph.node, stems, strict=True):
+        node.name = stem if stem and times[stem] == 1 else _short(node.name)
+
+
+def _stem(node: Any, weights: Collection[str]) -> str | None:
+    """Return what the weights of a node are called, as torch calls them; None for others."""
+    found = [name for name in node.input if name in weights and name.endswith(_WEIGHT)]
+    return _bare(found[0].removesuffix(_WEIGHT)) if len(found) == 1 else None
+
+
 def _short(name: str) -> str:
     """Return a node's name without what an export and an import add to it."""
-    name = re.sub(r"^/?(backbone|head)/", "/", name)
-    return re.sub(r"/([^/]+)(/\1)+$", r"/\1", name)
+    name = f"/{_bare(name.strip('/'))}"
+    return re.sub(r"/(([^/]+?)(?:_\d+)?)(?:/\2(?:_\d+)?)+$", r"/\1", name).strip("/")
+
+
+def _bare(name: str) -> str:
+    """Return a name without that of the net that a calibration holds."""
+    return re.sub(r"^net[./]", "", name)
 
 
 def _forget(node: Any, name: str) -> None:

@@ -47,6 +47,10 @@ runs = sa.Table(
 )
 
 
+SCHEDULED: Final = "schedule "
+"""What the name of whoever asked begins with, where it is a schedule."""
+
+
 class RunState(StrEnum):
     """Where a run stands."""
 
@@ -85,6 +89,11 @@ class Run:
     """Whether somebody asked for it to be stopped."""
     model: str | None
     """Digest of the candidate that came of it."""
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether a schedule asked for it."""
+        return self.by.startswith(SCHEDULED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

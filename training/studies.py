@@ -24,7 +24,15 @@ from training.labels import Origin
 from training.plan import RECIPE, Mode, Plan
 from training.prepare import open_corpus
 from training.splits import Order
-from training.trials import Ground, Trial, ahead, ground, macro, with_seed
+from training.trials import (
+    Ground,
+    Trial,
+    ahead,
+    checkpoint_digest,
+    ground,
+    macro,
+    with_seed,
+)
 
 LEAST: Final = 20
 """Recordings with a finding, from which on it is learned."""
@@ -129,9 +137,11 @@ def union(
         for name, sites in TARGETS.items():
             plan = with_seed(plan_of(name, corpus, sites, epochs=epochs), seed)
             fields[name] = ground(plan, RECIPE)
-        learned = _learned(corpus, list(fields.values()), seed, epochs, folder / f"{seed}-union")
+        whole = folder / f"{seed}-union"
+        learned = _learned(corpus, list(fields.values()), seed, epochs, whole)
         report(f"Seed {seed}: the union is learned.")
-        for name, field in fields.items():
+        for name in TARGETS:
+            field = _after(fields[name], whole)
             for way, mode in WAYS.items():
                 place = folder / f"{seed}-{name}-{mode}"
                 trials[name].append(_trial(field, way, mode, learned, place))
@@ -153,6 +163,12 @@ def _learned(corpus: str, fields: Sequence[Ground], seed: int, epochs: int, fold
     watch = [record for record in watch if record in records]
     field.learned(net, field.plan, sorted(teach), sorted(watch), folder)
     return net
+
+
+def _after(field: Ground, folder: Path) -> Ground:
+    """Return the same ground for a start that learned in a folder before."""
+    taught = field.prepared.corpus.taught(checkpoint_digest(folder))
+    return replace(field, inherited=taught)
 
 
 def _trial(field: Ground, way: str, mode: Mode, learned: Net, folder: Path) -> Trial:
@@ -227,7 +243,14 @@ def chagas(
         split=Order(fractions={"train": 0.6, "validation": 0.1, "test": 0.3}),
     )
     return compare_starts(
-        plan, folder, start, recipe=RECIPE, counts=COUNTS, seeds=seeds, report=report
+        plan,
+        folder,
+        start,
+        recipe=RECIPE,
+        model=checkpoint_digest(folder / "others"),
+        counts=COUNTS,
+        seeds=seeds,
+        report=report,
     )
 
 

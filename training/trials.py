@@ -7,6 +7,7 @@ of several seeds counts as one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +18,11 @@ from analysis.recipe import Recipe
 from training.answers import by_record, examples
 from training.caches import Cache
 from training.epochs import Examples
-from training.fit import Fitted, fit, predict
+from training.fit import BEST, Fitted, fit, predict
 from training.intervals import RESAMPLES, Array, Interval, bootstrap, interval
 from training.labels import Values
 from training.measures import ranking, ratio
-from training.plan import Plan
+from training.plan import Mode, Plan
 from training.prepare import CannotTrain, Prepared, open_corpus, prepare
 from training.splits import Order
 
@@ -37,6 +38,8 @@ class Ground:
     """With the keys that can be learned, and the recipe of the base."""
     prepared: Prepared
     cache: Cache
+    inherited: frozenset[str] = frozenset()
+    """The recordings from which its base learned."""
 
     def examples(self, ids: Sequence[str]) -> Examples:
         """Return the rows of some recordings."""
@@ -45,13 +48,19 @@ class Ground:
     def learned(
         self, net: nn.Module, plan: Plan, train: Sequence[str], watch: Sequence[str], folder: Path
     ) -> Fitted:
-        """Return the net after it learned from some recordings, others choosing the epoch."""
-        keep = self.prepared.corpus.embeddings
+        """Return the net after it learned from some recordings, others choosing the epoch.
+
+        The corpus notes of the checkpoint that stays in the folder from whom it learned.
+        """
+        corpus = self.prepared.corpus
         parts = self.examples(train), self.examples(watch)
         try:
-            return fit(net, plan, *parts, folder, embeddings=keep)
+            fitted = fit(net, plan, *parts, folder, embeddings=corpus.embeddings)
         except ValueError as error:
             raise CannotTrain(str(error)) from None
+        inherited = frozenset() if plan.mode is Mode.SCRATCH else self.inherited
+        corpus.learned(checkpoint_digest(folder), {*train, *watch, *inherited})
+        return fitted
 
     def judged(self, way: str, net: nn.Module, ids: Sequence[str]) -> "Trial":
         """Return what a net says of some recordings."""
@@ -66,13 +75,19 @@ class Ground:
         )
 
 
+def checkpoint_digest(folder: Path) -> str:
+    """Return the SHA-256 of the weights that a fit left in its folder, as the corpus names them."""
+    return sha256((folder / BEST).read_bytes()).hexdigest()
+
+
 def ground(plan: Plan, recipe: Recipe, *, processes: int = 1, model: str | None = None) -> Ground:
     """Return what a plan learns from.
 
     Parameters
     ----------
     model
-        Digest of the base: recordings from which it learned judge nothing.
+        Digest of the base: recordings from which it learned judge nothing, and what learns from
+        it has learned from them too.
 
     Raises
     ------
@@ -85,7 +100,10 @@ def ground(plan: Plan, recipe: Recipe, *, processes: int = 1, model: str | None 
     taught = corpus.taught(model) if model else frozenset()
     prepared = prepare(plan, cache.unusable, taught=taught)
     return Ground(
-        plan=replace(plan, keys=prepared.keys, recipe=recipe), prepared=prepared, cache=cache
+        plan=replace(plan, keys=prepared.keys, recipe=recipe),
+        prepared=prepared,
+        cache=cache,
+        inherited=taught,
     )
 
 

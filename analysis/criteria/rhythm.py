@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.criteria import av_block
 from analysis.criteria.case import Case, Criterion, Judgement, Unassessed
+from analysis.result import Measurements
 from analysis.rhythm import Mask, Rhythm
 
 _BRADYCARDIA, _TACHYCARDIA = 60.0, 100.0  # per minute
@@ -14,6 +15,11 @@ _SINUS_P_AXIS = (-30.0, 105.0)  # degrees: P upright in II
 _LEADS_MOST = 0.5  # of the dominant beats that have a P wave
 _IRREGULAR = 0.055  # of the median RR
 _CONSTANT_P = 8.0  # power of the mean P over chance
+_NARROW = 110.0  # ms: QRS duration of adults without any conduction delay (Surawicz 2009)
+_ENTROPY = -1.4  # above it: atrial fibrillation (Lake and Moorman 2011)
+_LIKE_P = 0.7  # correlation of a P wave with the others
+_LIKENESS = 0.05, 0.99  # between which that counts
+_UNKNOWN = -1.0  # what counts for one of four that could not be told
 _TINY = 1e-3
 _ARRHYTHMIA = 160.0, 0.1  # ms and of the mean, from shortest to longest RR
 _PAIRS = 3  # of a bigeminus
@@ -27,16 +33,35 @@ def _rate(case: Case) -> tuple[float, str]:
     return rate, f"heart rate {rate:.0f}/min"
 
 
+def led_by_p(measurements: Measurements, seen: Rhythm) -> bool:
+    """Return whether P waves of sinus axis lead the QRS complexes.
+
+    Where none was marked, among premature beats or in noise, it is enough that what stands
+    before the QRS repeats itself as P waves do: if the QRS is narrow, there are no flutter waves,
+    and the rate is one at which neither T wave nor flutter with 2:1 conduction is taken for them.
+    """
+    axis = measurements.p_axis.value
+    if measurements.pr_interval.value is None or not seen.p_share >= _LEADS_MOST:
+        return axis is None and _repeated_p(measurements, seen)
+    return axis is None or _SINUS_P_AXIS[0] <= axis <= _SINUS_P_AXIS[1]
+
+
+def _repeated_p(measurements: Measurements, seen: Rhythm) -> bool:
+    rate, qrs = measurements.heart_rate.value, measurements.qrs_duration.value
+    usual = rate is not None and qrs is not None and rate < _TWO_TO_ONE[0] and qrs < _NARROW
+    constant = seen.p_constancy >= _CONSTANT_P and seen.p_likeness >= _LIKE_P
+    return usual and constant and not seen.flutters and not seen.paced
+
+
 def _sinus(case: Case) -> bool:
-    axis = case.measurements.p_axis.value
-    upright = axis is None or _SINUS_P_AXIS[0] <= axis <= _SINUS_P_AXIS[1]
-    led = case.measurements.pr_interval.value is not None
-    return led and upright and case.rhythm.p_share >= _LEADS_MOST and not _fibrillates(case)
+    return led_by_p(case.measurements, case.rhythm) and not _fibrillates(case)
 
 
-def _p_axis(case: Case) -> tuple[str, ...]:
-    axis = case.measurements.p_axis.value
-    share = f"P before {100 * case.rhythm.p_share:.0f} % of beats"
+def _p_waves(case: Case) -> tuple[str, ...]:
+    axis, seen = case.measurements.p_axis.value, case.rhythm
+    if not seen.p_share >= _LEADS_MOST and _repeated_p(case.measurements, seen):
+        return (f"P waves repeat themselves before the QRS (correlation {seen.p_likeness:.2f})",)
+    share = f"P before {100 * seen.p_share:.0f} % of beats"
     return (share,) if axis is None else (share, f"P axis {axis:.0f}°")
 
 
@@ -54,14 +79,24 @@ def _fibrillates(case: Case) -> bool:
 
 
 def fibrillation_margin(seen: Rhythm) -> float:
-    """Return by how much RR intervals are irregular and P waves absent, of both the lesser.
+    """Return how much speaks for atrial fibrillation, about 0 where it begins; NaN = too few beats.
 
-    The logarithm of what was seen over the limit: above 0 the rhythm fibrillates; NaN where
-    there are too few beats.
+    Four things must come together: RR intervals that differ, and that one another do not
+    foretell, and a signal before the QRS that chance explains, and that does not repeat itself.
+    Each is the logarithm of what was seen over its limit; what is missing of one counts most,
+    and none alone decides.
     """
-    irregular = np.log(max(seen.irregularity, _TINY) / _IRREGULAR)
-    without_p = np.log(_CONSTANT_P / max(seen.p_constancy, _TINY))
-    return float(min(irregular, without_p)) if seen.rr.size else np.nan
+    if not seen.rr.size:
+        return np.nan
+    likeness = np.clip(seen.p_likeness, *_LIKENESS)
+    logs = (
+        np.log(max(seen.irregularity, _TINY) / _IRREGULAR),
+        seen.entropy - _ENTROPY,
+        np.log(_CONSTANT_P / max(seen.p_constancy, _TINY)),
+        np.log((1 - likeness) / likeness * _LIKE_P / (1 - _LIKE_P)),
+    )
+    known = np.nan_to_num(logs, nan=_UNKNOWN)
+    return float(-2 * np.log(np.mean(np.exp(-known / 2))))
 
 
 def hides_fibrillation(case: Case) -> bool:
@@ -71,7 +106,7 @@ def hides_fibrillation(case: Case) -> bool:
 
 def sinus_rhythm(case: Case) -> Judgement:
     """P waves of sinus axis (upright in II) before the QRS complexes (AHA/ACCF/HRS 2007, II)."""
-    return Judgement(_sinus(case), (_rate(case)[1], *_p_axis(case)))
+    return Judgement(_sinus(case), (_rate(case)[1], *_p_waves(case)))
 
 
 def sinus_bradycardia(case: Case) -> Judgement:

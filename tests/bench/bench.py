@@ -115,7 +115,9 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def sinusnode(folder: Path, pacs_port: int, model: Path) -> AbstractContextManager[Service]:
+def sinusnode(
+    folder: Path, pacs_port: int, model: Path, command: str = "serve", more: str = ""
+) -> AbstractContextManager[Service]:
     """Run `sinusnode serve` as shipped: durable storage, a worker for each core."""
     folder.mkdir()
     port = free_port()
@@ -123,6 +125,7 @@ def sinusnode(folder: Path, pacs_port: int, model: Path) -> AbstractContextManag
         f"""
         dicom.port = {port}
         ops.port = {free_port()}
+        {more}
         storage = {{ folder = "data", free_bytes = 100_000_000, free_fraction = 0 }}
         models.initial = "{model}"
         [[destinations]]
@@ -131,7 +134,7 @@ def sinusnode(folder: Path, pacs_port: int, model: Path) -> AbstractContextManag
         port = {pacs_port}
         """
     )
-    return serving([sys.executable, "-m", "dicom_node", "serve"], folder, "SINUSNODE", port)
+    return serving([sys.executable, "-m", "dicom_node", command], folder, "SINUSNODE", port)
 
 
 def stock_recipe(

@@ -29,6 +29,7 @@ from analysis.synthetic import Kind, simulate
 ADULT = Patient(age=60.0)
 _MEASURES = (
     "AUROC", "coverage", "AUROC, abstentions too", "sensitivity", "specificity", "ECE",
+    "ECE by chance", "ECE, recalibrated",
 )  # fmt: skip
 _ROUNDS = 200
 _NOISES = 1000

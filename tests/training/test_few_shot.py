@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from training.corpus import Corpus
 from training.few_shot import LEARNED, RANDOM, draw, few_shot
 from training.plan import Mode, Plan, Task
 from training.prepare import CannotTrain
-from training.trials import Trial, ahead, ground, macro
+from training.trials import Trial, ahead, checkpoint_digest, ground, macro, with_seed
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,21 @@ def test_both_starts_learn_from_as_many_and_are_judged_on_the_same(
     assert len(said) == 4
     assert {path.name for path in (tmp_path / "0").iterdir()} == {f"5-{LEARNED}", f"5-{RANDOM}"}
     assert few_shot(wanted, tmp_path, counts=(5,), seeds=2) == (shot,)
+
+
+def test_the_corpus_knows_from_whom_each_start_learned(corpus: Corpus, tmp_path: Path) -> None:
+    wanted = few(corpus, mode=Mode.HEAD, epochs=1)
+    before = frozenset(record.id for record in corpus.records[:2])
+    base = sha256(Path(wanted.base).read_bytes()).hexdigest()
+    corpus.learned(base, before)
+    few_shot(wanted, tmp_path, counts=(5,), seeds=2)
+    for seed in range(2):
+        teach, watch = draw(ground(with_seed(wanted, seed), RECIPE, model=base), 5) or ([], [])
+        taught = {
+            way: corpus.taught(checkpoint_digest(tmp_path / str(seed) / f"5-{way}"))
+            for way in (LEARNED, RANDOM)
+        }
+        assert taught == {RANDOM: {*teach, *watch}, LEARNED: {*teach, *watch, *before}}
 
 
 def test_draws_hold_n_patients_with_and_n_without_none_of_whom_judges(corpus: Corpus) -> None:

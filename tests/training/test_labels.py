@@ -376,6 +376,23 @@ def test_tables_patient_groups_recordings_that_did_not_say(tmp_path: Path) -> No
     assert all(record.patient_stated for record in corpus.records)
 
 
+def test_a_normal_axis_of_ludb_is_no_normal_ecg(tmp_path: Path) -> None:
+    folder = tmp_path / "ludb"
+    folder.mkdir()
+    rows = [
+        "1,60,M,Sinus rhythm,normal,Left ventricular hypertrophy",
+        "2,60,M,Atrial fibrillation,normal,",
+        "3,60,M,Sinus bradycardia,normal,",
+        "4,60,M,Sinus rhythm,left axis deviation,Left anterior hemiblock",
+        "5,60,M,Sinus rhythm,normal,",
+        "6,60,M,Sinus rhythm,,",
+    ]
+    (folder / "labels.csv").write_text("\n".join(["record,age,sex,rhythm,axis,diagnoses", *rows]))
+    found = [dict(item.labels) for item in items(folder) or ()]
+    assert [one.get("normal", U) for one in found] == [A, A, U, A, P, P]
+    assert [one.get("left_axis", U) for one in found] == [A, A, A, P, A, U]
+
+
 def test_doubtful_diagnosis_of_a_database_is_unknown(tmp_path: Path) -> None:
     folder = tmp_path / "multisource12"
     folder.mkdir()

@@ -305,7 +305,7 @@ def test_the_net_is_about_half_a_million_parameters_and_reads_any_batch() -> Non
 
 def test_the_same_seed_gives_the_same_weights(examples: list[Example]) -> None:
     torch.set_num_threads(1)
-    first, again = (fit(examples, [], seed=1, epochs=1, samples=1000) for _ in range(2))
+    first, again = (fit(examples, seed=1, epochs=1) for _ in range(2))
     for left, right in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(left, right)
 
@@ -315,16 +315,16 @@ def test_a_kept_network_is_not_fitted_again(
 ) -> None:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("work")
-    first = Workshop(folder, epochs=1).net(examples, [], 1)
+    first = Workshop(folder, epochs=1).net(examples, 1)
     (kept,) = folder.iterdir()
     written = kept.stat().st_mtime_ns
-    again = Workshop(folder, epochs=1).net(examples, [], 1)
+    again = Workshop(folder, epochs=1).net(examples, 1)
     assert kept.stat().st_mtime_ns == written
     assert all(
         torch.equal(left, right)
         for left, right in zip(first.parameters(), again.parameters(), strict=True)
     )
-    Workshop(folder, epochs=1).net(examples[1:], [], 1)
+    Workshop(folder, epochs=1).net(examples[1:], 1)
     assert len(list(folder.iterdir())) == 2  # other records, another network
 
 

@@ -12,7 +12,7 @@ from training.corpus import Corpus
 from training.few_shot import Shot
 from training.intervals import Interval
 from training.plan import Plan
-from training.trials import ground
+from training.trials import checkpoint_digest, ground
 
 
 @pytest.fixture
@@ -49,6 +49,12 @@ def test_the_union_teaches_nothing_of_those_who_judge(
         split = ground(plan, RECIPE).prepared.split
         assert union.isdisjoint({*split.validation, *split.calibration, *split.test})
         assert union.issuperset(split.train)
+    known = {
+        way: corpus.taught(checkpoint_digest(tmp_path / "runs" / f"0-{way}"))
+        for way in ("union", "north-all", "north-scratch")
+    }
+    assert known["union"] > union
+    assert known["north-all"] == known["union"] | known["north-scratch"]
     assert [study.target for study in found] == ["north", "south"]
     assert [line.way for line in found[0].lines] == list(studies.WAYS)
     assert found[0].keys == ("normal", "lbbb")

@@ -15,16 +15,18 @@ from analysis.model import load_model
 from analysis.recipe import Unit
 from dicom_node.ledger import Ledger
 from dicom_node.models import ModelState, ModelStore
-from training import train as use_case
-from training.cards import flattered
+from training import judgement
+from training import outcome as outcomes
 from training.corpus import Corpus
+from training.corpus_report import flattered
 from training.evaluate import Evaluation
 from training.labels import Origin
+from training.outcome import Outcome
 from training.plan import RECIPE, Calibration, Mode, Plan, Task
 from training.prepare import CannotTrain
 from training.splits import EIGHTY_TWENTY, Order, Split
 from training.steps import Stage, Step
-from training.train import Outcome, Stopped, train
+from training.train import Stopped, train
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def store(tmp_path: Path) -> Iterator[ModelStore]:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the report out: drawing takes longer than learning."""
-    monkeypatch.setattr(use_case, "write_report", lambda folder, **_: folder)
+    monkeypatch.setattr(outcomes, "write_report", lambda folder, **_: folder)
 
 
 def evaluation(folder: Path) -> Evaluation:
@@ -140,13 +142,13 @@ def test_the_test_part_is_judged_once_and_that_is_recorded(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged: list[Any] = []
-    real = use_case.evaluate
+    real = judgement.evaluate
 
     def counted(*args: Any, **options: Any) -> Evaluation:
         judged.append(args)
         return real(*args, **options)
 
-    monkeypatch.setattr(use_case, "evaluate", counted)
+    monkeypatch.setattr(judgement, "evaluate", counted)
     with pytest.raises(Killed):
         train(plan(corpus), tmp_path / "1", report=killer(Stage.PUBLISH), clock=lambda: 5.0)
     train(plan(corpus), tmp_path / "1", clock=lambda: 9.0)

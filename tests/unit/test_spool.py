@@ -67,6 +67,24 @@ def test_full_segment_is_followed_by_another(spool: Spool, monkeypatch: pytest.M
     assert {spool.read(ref) for ref in refs} == {b"1234567"}
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_segments_that_were_left_behind_hold_no_descriptor_and_are_idle(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEGMENT", 10)
+    before = descriptors()
+    with ThreadPoolExecutor(8) as threads:
+        refs = list(threads.map(spool.write, [b"1234567"] * 50))
+    last = spool.write(b"last")
+    assert descriptors() == before + 1
+    assert spool.idle() == {ref.key for ref in refs} - {last.key}
+    spool.sync(refs)
+    assert {spool.read(ref) for ref in refs} == {b"1234567"}
+
+
 def test_another_process_appends_to_a_segment_of_its_own(spool: Spool, tmp_path: Path) -> None:
     mine, theirs = spool.write(b"mine"), Spool(tmp_path).write(b"theirs")
     assert mine.key != theirs.key

@@ -24,7 +24,7 @@ Array = npt.NDArray[np.float64]
 
 SEED = 20
 NETS = 1
-EPOCHS = 25
+EPOCHS = 30
 _AUXILIARY, _ALONE = 0.3, 0.4
 """What a record of one or two leads, and one read by a single lead, counts."""
 _ONE_SIDED, _MOST = 0.2, 4.0
@@ -57,27 +57,24 @@ class Workshop:
     epochs: int = EPOCHS
     nets: int = NETS
 
-    def net(self, examples: Sequence[Example], auxiliary: Sequence[Example], seed: int) -> Net:
+    def net(self, examples: Sequence[Example], seed: int) -> Net:
         """Return a network fitted to the examples, or the same one from an earlier run."""
-        kept = self._place(examples, auxiliary, seed)
+        kept = self._place(examples, seed)
         if kept and kept.exists():
             net = Net(leads=len(examples[0].signal), labels=len(LABELS))
             net.load_state_dict(torch.load(kept, weights_only=True))
             return net.eval()
-        samples = examples[0].windows.shape[2]
-        net = fit(examples, auxiliary, seed=seed, epochs=self.epochs, samples=samples)
+        net = fit(examples, seed=seed, epochs=self.epochs)
         if kept:
             torch.save(net.state_dict(), kept)
         log.info("fitted a network, seed %d", seed)
         return net
 
-    def _place(
-        self, examples: Sequence[Example], auxiliary: Sequence[Example], seed: int
-    ) -> Path | None:
+    def _place(self, examples: Sequence[Example], seed: int) -> Path | None:
         if self.folder is None:
             return None
         content = hashlib.sha256(f"{seed} {self.epochs}".encode())
-        for example in (*examples, *auxiliary):
+        for example in examples:
             content.update(example.signal.tobytes() + example.labels.tobytes())
         return self.folder / f"net-{content.hexdigest()[:16]}.pt"
 
@@ -101,7 +98,7 @@ def make(
         weight = _weights(everyone, truth)
         forests.append(grow(filled[known], truth[known], weight[known], columns(family), seed=seed))
     count = workshop.nets if plan.shapes else 0
-    nets = [workshop.net(examples, auxiliary, 100 * seed + at) for at in range(count)]
+    nets = [workshop.net(examples, 100 * seed + at) for at in range(count)]
     return Parts(SoftForests(forests, measured, margins(plan.labels)), nets)
 
 

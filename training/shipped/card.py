@@ -79,7 +79,11 @@ windows: the highest probability counts, for *normal* the lowest.
 Each group of databases was held out once, with everything fitted anew on the others; calibration
 and thresholds for a group come from the held-out answers on the other groups. Intervals are 95 %
 bootstrap over records. A row counts with {MIN_POSITIVES} positives, {MIN_ELSEWHERE} of them
-outside of the group with most. *Coverage* is the part on which the analysis does not abstain
+outside of the group with most. *ECE* is the calibration error on databases that the calibration
+did not see either, from 50 positives on; *by chance* is what perfect probabilities would show on
+so few records, *recalibrated* what is left after two numbers were fitted on four fifths of the
+same databases: the rest is how much rarer or commoner a finding is from one to the next, which
+no model can know. *Coverage* is the part on which the analysis does not abstain
 (signal, age under 18, pacing, suspected arm reversal); *AUROC, all* scores the others by their
 raw probability too. The shipped file is a further fit on all records, its calibration and
 thresholds from all held-out answers, and is not measured itself.
@@ -154,6 +158,8 @@ _COLUMNS: Final = (
     "sensitivity",
     "specificity",
     "ECE",
+    "ECE by chance",
+    "ECE, recalibrated",
 )
 
 
@@ -168,7 +174,8 @@ def _pooled_tables(card: Card) -> str:
         head = (
             f"### {pool[0].upper()}{pool[1:]}\n\n"
             "| finding | with / without | AUROC | coverage | AUROC, all | threshold "
-            "| sensitivity | specificity | ECE |\n|---|---|---|---|---|---|---|---|---|"
+            "| sensitivity | specificity | ECE | by chance | recalibrated |\n"
+            f"|{'---|' * 11}"
         )
         parts.append("\n".join([head, *rows]))
     return "\n\n".join(parts)

@@ -399,10 +399,17 @@ _SNOMED_DOUBTFUL = _together(
 """Ventricular tachycardia and pacing hide shapes; infarction and LBBB change ST and T anyway."""
 
 
-def _snomed(annotated: str, plain: str = _SINUS) -> Scheme:
+_ABERRANT_OR_BLOCK: Table = {"conduction_disturbance": _words("698252002")}
+"""In Chapman-Ningbo's key "interior differences conduction", of premature beats, and
+"intraventricular block" are one code (Zheng 2020)."""
+
+
+def _snomed(annotated: str, plain: str = _SINUS, ambiguous: Table = MappingProxyType({})) -> Scheme:
     return Scheme(
-        present=_SNOMED_PRESENT,
-        doubtful=_SNOMED_DOUBTFUL,
+        present={
+            key: codes - ambiguous.get(key, frozenset()) for key, codes in _SNOMED_PRESENT.items()
+        },
+        doubtful=_together(_SNOMED_DOUBTFUL, ambiguous),
         annotated=_words(annotated),
         plain=plain,
         benign=_BENIGN_SNOMED,
@@ -492,7 +499,10 @@ SCHEMES: Mapping[str, Scheme] = {
     "LUDB": _LUDB,
     "CPSC2018": _snomed(_RHYTHM_AND_BLOCK),
     "CPSC-Extra": _snomed(f"{_RHYTHM_AND_BLOCK} myocardial_infarction st_t_abnormality"),
-    "Chapman-Ningbo": _snomed(f"{_RHYTHM_AND_BLOCK} conduction_disturbance st_t_abnormality"),
+    "Chapman-Ningbo": _snomed(
+        f"{_RHYTHM_AND_BLOCK} conduction_disturbance st_t_abnormality",
+        ambiguous=_ABERRANT_OR_BLOCK,
+    ),
     "SPH": _snomed(" ".join(LABELS)),
     "PTB": _snomed("", plain=""),
 }

@@ -16,34 +16,28 @@ from training.shipped.net import Net
 Array = npt.NDArray[np.float64]
 
 BATCH = 32
+CROP = 512
+"""Samples that training looks at, of the thousand that are served: half the time, and enough
+beats for a shape."""
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 EMA_DECAY = 0.99
 LEAST_WEIGHT, MOST_WEIGHT = 0.2, 4.0
 
 
-def fit(
-    examples: Sequence[Example],
-    auxiliary: Sequence[Example],
-    *,
-    seed: int,
-    epochs: int,
-    samples: int,
-) -> Net:
+def fit(examples: Sequence[Example], *, seed: int, epochs: int) -> Net:
     """Return a net fitted to the examples, in evaluation mode.
 
-    Each epoch sees every example once and as many of the auxiliary ones, drawn anew. The
-    weights are averaged exponentially over the steps. The same seed, versions and thread count
-    give the same weights.
+    The weights are averaged exponentially over the steps. The same seed, versions and thread
+    count give the same weights.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     net = Net(leads=len(examples[0].signal), labels=len(LABELS))
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = _balance([*examples, *auxiliary])
+    weights = _balance(examples)
     optimiser = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    drawn = min(len(examples), len(auxiliary))
-    steps = max(1, (len(examples) + drawn) // BATCH)
+    steps = max(1, len(examples) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, LEARNING_RATE, total_steps=epochs * steps, pct_start=0.2
     )
@@ -51,12 +45,10 @@ def fit(
     averaged = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
     net.train()
     for _ in range(epochs):
-        extra = random.permutation(len(auxiliary))[:drawn]
-        epoch = [*examples, *(auxiliary[index] for index in extra)]
-        order = random.permutation(len(epoch))
+        order = random.permutation(len(examples))
         for step in range(steps):
-            batch = [epoch[index] for index in order[step * BATCH : (step + 1) * BATCH]]
-            loss = _loss(net, batch, weights, samples, random)
+            batch = [examples[index] for index in order[step * BATCH : (step + 1) * BATCH]]
+            loss = _loss(net, batch, weights, random)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -71,11 +63,10 @@ def _loss(
     net: Net,
     batch: Sequence[Example],
     weights: Mapping[str, Labels],
-    samples: int,
     random: np.random.Generator,
 ) -> torch.Tensor:
     """Return the weighted mean cross-entropy over the labels that are known."""
-    varied = [_augment(item, weights[item.source], samples, random) for item in batch]
+    varied = [_augment(item, weights[item.source], random) for item in batch]
     signal, labels, weight = (np.stack(parts) for parts in zip(*varied, strict=True))
     return binary_cross_entropy_with_logits(
         net(torch.from_numpy(signal)),
@@ -108,48 +99,35 @@ _FLAT = 0.3
 
 
 def _augment(
-    item: Example, weights: Labels, samples: int, random: np.random.Generator
+    item: Example, weights: Labels, random: np.random.Generator
 ) -> tuple[Signal, Labels, Labels]:
-    """Return one varied input ``(leads, samples)``, its labels and the weight of each."""
+    """Return one varied input ``(leads, CROP)``, its labels and the weight of each."""
     if random.random() < _NO_HEART:
         absent = np.zeros_like(item.labels)
-        return _no_heart(item, samples, random), absent, absent + 1
-    cut = _spread(_stretch(item.signal, samples, random), random)
+        return _no_heart(len(item.signal), random), absent, absent + 1
+    cut = _stretch(item.signal, random)
     gains = random.uniform(0.8, 1.25) * random.uniform(0.9, 1.1, (len(cut), 1))
     noise = random.uniform(0.0, 0.03) * random.standard_normal(cut.shape)
-    moved = _shift(cut, int(random.integers(-samples // 10, samples // 10 + 1)))
+    moved = _shift(cut, int(random.integers(-CROP // 10, CROP // 10 + 1)))
     varied = (gains * moved + noise) * cut.any(axis=1, keepdims=True)
     weight = np.where(item.labels == 1, weights[1], weights[0]) * ~np.isnan(item.labels)
     return _mask_leads(varied, random).astype(np.float32), np.nan_to_num(item.labels), weight
 
 
-def _no_heart(item: Example, samples: int, random: np.random.Generator) -> Signal:
-    shape = (len(item.signal), samples)
+def _no_heart(leads: int, random: np.random.Generator) -> Signal:
+    shape = (leads, CROP)
     white = random.standard_normal(shape)
-    smooth = np.cumsum(random.standard_normal(shape), axis=1) / np.sqrt(samples)
+    smooth = np.cumsum(random.standard_normal(shape), axis=1) / np.sqrt(CROP)
     noise = random.uniform(0.0, 0.3) * white + random.uniform(0.0, 0.5) * smooth
     still = random.uniform(0.0, 0.02) if random.random() < _FLAT else 1.0
     return np.asarray(still * noise, dtype=np.float32)
 
 
-def _spread(signal: Array, random: np.random.Generator) -> Array:
-    """Return one or two recorded leads as twelve, mostly: each a random mixture of them.
-
-    So that what hand-held and two-lead recordings teach of rhythm holds for twelve leads too.
-    """
-    recorded = signal.any(axis=1)
-    if recorded.sum() > 2 or random.random() < 0.2:  # noqa: PLR2004 - see above
-        return signal
-    mixture = random.standard_normal((len(signal), int(recorded.sum())))
-    mixture[recorded] = np.eye(int(recorded.sum()))
-    return mixture @ signal[recorded]
-
-
-def _stretch(signal: Signal, samples: int, random: np.random.Generator) -> Array:
+def _stretch(signal: Signal, random: np.random.Generator) -> Array:
     """Return a part of the signal, up to a quarter faster or slower, zeros where it ends."""
     pace = random.uniform(0.8, 1.25)
-    room = max(0.0, signal.shape[1] - 1 - pace * (samples - 1))
-    at = random.uniform(0.0, room) + pace * np.arange(samples)
+    room = max(0.0, signal.shape[1] - 1 - pace * (CROP - 1))
+    at = random.uniform(0.0, room) + pace * np.arange(CROP)
     places = np.arange(signal.shape[1])
     return np.stack([np.interp(at, places, row, right=0.0) for row in signal])
 

@@ -34,6 +34,8 @@ MIN_AUROC: Final = 0.75
 """Below it a finding is not shipped."""
 _CALIBRATED = 50
 """Positives from which a calibration error says something."""
+_PARTS = 5
+"""Of the records, each calibrated on the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,12 +87,17 @@ class Calibration:
 def calibrate(answers: Answers) -> Calibration:
     """Return the calibration of answers, and the threshold that keeps the specificity aimed at."""
     known = answers.where(~np.isnan(answers.truth) & answers.answered)
-    platt = LogisticRegression(C=1e4).fit(known.logit[:, None], known.truth)
-    scale, offset = max(float(platt.coef_[0, 0]), 1e-3), float(platt.intercept_[0])
+    scale, offset = _platt(known.logit, known.truth)
     probability = expit(scale * known.logit + offset)
     aim = SPECIFICITIES.get(answers.key, SPECIFICITY)
     threshold = np.quantile(probability[known.truth == 0], aim, method="higher")
     return Calibration(scale, offset, float(np.clip(threshold, 0.01, 0.99)))
+
+
+def _platt(logit: Array, truth: Array | Bools) -> tuple[float, float]:
+    """Return scale and offset of a logit, by maximum likelihood."""
+    fitted = LogisticRegression(C=1e4).fit(logit[:, None], truth)
+    return max(float(fitted.coef_[0, 0]), 1e-3), float(fitted.intercept_[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -173,7 +180,11 @@ def pooled(judged: Judged, where: str) -> list[Metric]:
         ("specificity", _specificity, said, present),
     ]
     if judged.truth[said].sum() >= _CALIBRATED:
-        wanted.append(("ECE", calibration_error, said, judged.probability))
+        wanted += [
+            ("ECE", calibration_error, said, judged.probability),
+            ("ECE by chance", chance_error, said, judged.probability),
+            ("ECE, recalibrated", calibration_error, said, _recalibrated(judged, said)),
+        ]
     return [
         _metric((judged.key, where, name), measure, judged.truth[part], values[part])
         for name, measure, part, values in wanted
@@ -230,6 +241,28 @@ def calibration_error(truth: Bools, probability: Array) -> float:
     bins = np.minimum((10 * probability).astype(np.intp), 9)
     gaps = [abs((probability[bins == at] - truth[bins == at]).sum()) for at in np.unique(bins)]
     return float(sum(gaps) / len(truth))
+
+
+def chance_error(truth: Bools, probability: Array) -> float:  # noqa: ARG001 - as of a measure
+    """Return the calibration error to expect of perfect probabilities on so few records.
+
+    In each bin the mean deviation of a sum of draws, taken as normal.
+    """
+    bins = np.minimum((10 * probability).astype(np.intp), 9)
+    spread = np.bincount(bins, probability * (1 - probability))
+    return float(np.sqrt(2 / np.pi * spread).sum() / len(probability))
+
+
+def _recalibrated(judged: Judged, said: Bools) -> Array:
+    """Return probabilities for each fifth of the records as calibrated on the other four."""
+    fifth = np.arange(len(said)) % _PARTS
+    probability = np.empty(len(said))
+    for part in range(_PARTS):
+        rest = said & (fifth != part)
+        scale, offset = _platt(judged.logit[rest], judged.truth[rest])
+        here = fifth == part
+        probability[here] = expit(scale * judged.logit[here] + offset)
+    return probability
 
 
 def _share(truth: Bools, answered: Array) -> float:  # noqa: ARG001 - the signature of a measure

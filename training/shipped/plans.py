@@ -27,6 +27,10 @@ class Family(StrEnum):
     """RR intervals, P waves, odd beats: measured."""
     CONDUCTION = "conduction"
     """P waves, PR and QRS: measured."""
+    BUNDLE = "bundle"
+    """QRS in the leads that a bundle branch block is told by: measured."""
+    MEASURED = "measured"
+    """Everything that is measured."""
     SHAPE = "shape"
     """Everything that is measured, and networks on the waveform."""
 
@@ -79,10 +83,10 @@ TWELVE_LEAD: Final = Plan(
     labels={
         "normal": Family.SHAPE,
         **_RHYTHMS,
-        "rbbb": Family.CONDUCTION,
+        "rbbb": Family.BUNDLE,
         "conduction_disturbance": Family.CONDUCTION,
         "myocardial_infarction": Family.SHAPE,
-        "st_t_abnormality": Family.SHAPE,
+        "st_t_abnormality": Family.MEASURED,
     },
     groups=TWELVE_LEAD_GROUPS,
     alone=False,
@@ -100,10 +104,11 @@ _OF_RHYTHM: Final = frozenset(
     """
     heart_rate p_duration pr_interval qrs_duration qt_interval jt_interval qtc_bazett
     qtc_fridericia rr_variability atrial_rate p_axis_cos p_axis_sin qrs_axis_cos qrs_axis_sin
-    t_axis_cos t_axis_sin qt_dispersion irregularity p_constancy p_share atrial_frequency
-    atrial_share atrial_cycles spike ventricular_share supraventricular_share aberrant_share
-    paced_beats_share p_per_beat p_delay p_delay_deviation bump_delay bump_height
-    bump_clearness alike_prematurity odd_share early_share early_alike_share fibrillation_margin
+    t_axis_cos t_axis_sin qt_dispersion irregularity entropy p_constancy p_likeness p_share
+    atrial_frequency atrial_share atrial_cycles spike ventricular_share
+    supraventricular_share aberrant_share paced_beats_share p_per_beat p_delay
+    p_delay_deviation bump_delay bump_height bump_clearness alike_prematurity odd_share
+    early_share early_alike_share fibrillation_margin
     """.split()  # noqa: SIM905 - a list of forty quoted names reads worse
 )
 _OF_P: Final = frozenset(
@@ -115,9 +120,16 @@ _OF_P: Final = frozenset(
 )
 _BEATS: Final = ("oddest", "earliest", "strangest")
 _QRS: Final = ("q_", "r_", "s_", "r2_", "half_time", "qrs_area")
+_OF_BUNDLE: Final = frozenset({"qrs_duration", "qrs_axis_cos", "qrs_axis_sin"})
+_BUNDLE_LEADS: Final = frozenset({"I", "V1", "V2", "V5", "V6"})
 
-
-MARGINS: Final[Mapping[str, str]] = {"atrial_fibrillation": "fibrillation_margin"}
+MARGINS: Final[Mapping[str, str]] = {
+    "normal": "soundness_margin",
+    "atrial_fibrillation": "fibrillation_margin",
+    "rbbb": "rbbb_margin",
+    "conduction_disturbance": "conduction_margin",
+    "st_t_abnormality": "repolarisation_margin",
+}
 """Labels to whose answer a criterion's margin is added, by the name of the feature."""
 
 
@@ -139,5 +151,7 @@ def _belongs(name: str, family: Family) -> bool:
         case Family.CONDUCTION:
             of_qrs = where not in {"", *_BEATS} and what.startswith(_QRS)
             return name in _OF_P or of_qrs
-        case Family.SHAPE:
+        case Family.BUNDLE:
+            return name in _OF_BUNDLE or (where in _BUNDLE_LEADS and what.startswith(_QRS))
+        case Family.MEASURED | Family.SHAPE:
             return True
