@@ -14,7 +14,7 @@ from analysis.model import Model, shipped_models
 from analysis.quality import Assessed, examine
 from analysis.result import Finding, Origin, Result, Verdict
 
-ALGORITHM_REVISION = "4"
+ALGORITHM_REVISION = "5"
 """Raised whenever the same ECG may give another result."""
 
 QTcFormula = Literal["bazett", "fridericia", "framingham", "hodges"]

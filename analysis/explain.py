@@ -283,7 +283,7 @@ def _these(seconds: Marks) -> str:
 def _window(reading: _Reading, number: int) -> _Window:
     """Return one window of the model's input with the beats whose R peak lies in it."""
     standard, measurements = reading.standard, reading.measurements
-    start = _starts(standard, reading.ecg)[number]
+    start = _start(standard, reading.ecg, number)
     rate = standard.recipe.sampling_frequency
     ratio = rate / reading.ecg.sampling_frequency
     peaks = measurements.r_peaks * ratio - start
@@ -303,16 +303,14 @@ def _window(reading: _Reading, number: int) -> _Window:
     )
 
 
-def _starts(standard: Standardised, ecg: ECG) -> list[int]:
-    """Return where each window begins, in samples of the resampled recording."""
-    recipe, samples = standard.recipe, standard.signal.shape[1]
-    last = samples - recipe.samples
-    starts = [*range(0, last, recipe.stride), last]
+def _start(standard: Standardised, ecg: ECG, number: int) -> int:
+    """Return the sample of the resampled recording that a window's first one is."""
+    recipe, start = standard.recipe, standard.starts[number]
     if recipe.length is not Length.CROP_CENTRE:
-        return starts
+        return start
     ratio = resampling_ratio(ecg.sampling_frequency, recipe.sampling_frequency)
     whole = -(-ecg.samples * ratio.numerator // ratio.denominator)
-    return [start + max(0, whole - samples) // 2 for start in starts]
+    return start + max(0, whole - standard.signal.shape[1]) // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

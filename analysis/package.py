@@ -6,14 +6,18 @@ test is the affair of :mod:`analysis.model` and :mod:`analysis.delineator`.
 
 from collections.abc import Mapping
 from hashlib import sha256
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from typing import Any, Final
 
+import onnx
 import onnxruntime
 
 from analysis.errors import ModelReason, ModelRejected
 from analysis.result import ModelIdentity
-from analysis.vetting import bound_sizes
+from analysis.vetting import bound_sizes, fields
 
+_METADATA: Final = onnx.ModelProto.METADATA_PROPS_FIELD_NUMBER
 MAX_METADATA: Final = 2**23
 """Bytes of card and self-test together."""
 
@@ -37,6 +41,27 @@ def metadata(proto: Any, *needed: str) -> Mapping[str, str]:
     if sum(len(item.value) for item in proto.metadata_props) > MAX_METADATA:
         raise ModelRejected(ModelReason.TOO_LARGE, "Its metadata is too large.")
     return {item.key: item.value for item in proto.metadata_props}
+
+
+def without_graph(path: Path) -> Any:
+    """Return an installed model with its metadata alone; the rest of a large file is not read.
+
+    Raises
+    ------
+    ValueError, LookupError
+        If it is no model.
+    """
+    with (
+        path.open("rb") as file,
+        mmap(file.fileno(), 0, access=ACCESS_READ) as whole,
+        memoryview(whole) as view,
+    ):
+        entries = [bytes(view[a:b]) for number, a, b in fields(view) if number == _METADATA]
+    try:
+        kept = [onnx.StringStringEntryProto.FromString(entry) for entry in entries]
+    except Exception:  # noqa: BLE001 - the parser's own class of error is not public
+        raise ValueError("its metadata is damaged") from None
+    return onnx.ModelProto(metadata_props=kept)
 
 
 def open_session(content: bytes, proto: Any) -> onnxruntime.InferenceSession:

@@ -5,11 +5,12 @@ and by whether its beats resemble each other (noise); the record by what is left
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
+from scipy.signal import filtfilt, iirnotch
 
 from analysis.beats import (
     Array,
@@ -18,7 +19,6 @@ from analysis.beats import (
     Prepared,
     detect,
     fill_gaps,
-    median,
     prepare,
     windows,
     without_mains,
@@ -26,6 +26,7 @@ from analysis.beats import (
 from analysis.cardiac import traits
 from analysis.ecg import ECG, STANDARD_12, Lead
 from analysis.result import Quality, QualityReason, Verdict
+from analysis.reversal import suspected
 
 Mask = npt.NDArray[np.bool_]
 
@@ -36,7 +37,8 @@ _CLIPPED_SHARE = 0.02  # of the samples at exactly one extreme, in runs
 _TWO_LEVELS = 0.7  # of the samples within a twentieth of the range of the extremes
 _LESSER_LEVEL = 0.1  # of the samples at the lesser of the two
 _WANDER_BAND, _WANDER = (0.05, 0.5), 0.25  # Hz, mV rms
-_MAINS_BANDS, _MAINS = ((49.0, 51.0), (59.0, 61.0)), 0.03  # Hz, mV rms
+_MAINS_FREQUENCIES, _MAINS = (50.0, 60.0), 0.03  # Hz ± 1, mV rms
+_NOTCH = 25.0  # quality factor of the filters that remove them
 _MAINS_BESIDE, _MAINS_CLEARNESS = 3.0, 4.0  # Hz beside them; times the power there that mains have
 _LIKENESS, _SCATTER = 0.55, 0.025  # of beats to each other, mV rms about their mean: noise
 _LOUD_LIKENESS, _LOUD_SCATTER = 0.8, 0.2  # the same where the noise is loud
@@ -58,7 +60,6 @@ _UNREADABLE = frozenset(
         QualityReason.NO_HEART,
     }
 )
-_MIRRORED = -0.5  # correlation of lead I with V6
 _ORDER = (
     QualityReason.TOO_SHORT,
     QualityReason.NO_QRS,
@@ -66,6 +67,7 @@ _ORDER = (
     QualityReason.ONE_SOURCE,
     QualityReason.NO_HEART,
     QualityReason.ARM_REVERSAL,
+    QualityReason.LEG_REVERSAL,
     QualityReason.NOT_SIMULTANEOUS,
     QualityReason.MISSING,
     QualityReason.FLAT,
@@ -115,19 +117,19 @@ def examine(ecg: ECG, *, expected: tuple[Lead, ...]) -> Assessed:
     faults = _missing(ecg, expected) | _own_faults(ecg)
     rows = _rows(ecg, faults)
     readable = ecg.duration >= _SHORTEST
-    prepared = prepare(_selected(ecg, rows)) if rows and readable else None
+    humming = np.array([QualityReason.MAINS in faults[ecg.leads[row]] for row in rows], np.bool_)
+    prepared = prepare(_quieted(_selected(ecg, rows), humming)) if rows and readable else None
     beats = detect(prepared) if prepared else None
     if prepared and beats:
-        humming = np.array([QualityReason.MAINS in faults[ecg.leads[row]] for row in rows])
         noisy = _noisy(prepared, beats, humming)
         for row, noise in zip(rows, noisy, strict=True):
             faults[ecg.leads[row]] += (QualityReason.NOISE,) * bool(noise)
         prepared, rows = _of_rows(prepared, ~noisy), _rows(ecg, faults)
     usable = tuple(ecg.leads[row] for row in rows)
-    record = _record_faults(ecg, prepared, beats, usable)
+    record = _record_faults(ecg, prepared, beats)
     if prepared and beats:
-        humming = np.array([QualityReason.MAINS in faults[lead] for lead in usable])
-        record += _no_heart(_quieted(prepared, humming), beats, usable)
+        record += suspected(prepared, beats, usable)
+        record += _no_heart(prepared, beats, usable)
     return Assessed(
         _judged(record, faults, expected, looked=beats is not None), usable, prepared, beats
     )
@@ -143,6 +145,18 @@ def _rows(ecg: ECG, faults: Mapping[Lead, tuple[QualityReason, ...]]) -> list[in
 
 def _selected(ecg: ECG, rows: list[int]) -> ECG:
     return ecg if len(rows) == len(ecg.leads) else ecg.select(ecg.leads[row] for row in rows)
+
+
+def _quieted(ecg: ECG, humming: Mask) -> ECG:
+    """Return the ECG without mains in the leads that hum: notch filters, without phase shift."""
+    notches = [hertz for hertz in _MAINS_FREQUENCIES if 2 * hertz < ecg.sampling_frequency]
+    if not humming.any() or not notches:
+        return ecg
+    signal = fill_gaps(ecg.signal).copy()
+    for hertz in notches:
+        b, a = iirnotch(hertz, _NOTCH, ecg.sampling_frequency)
+        signal[humming] = filtfilt(b, a, signal[humming], axis=1)
+    return ECG(signal=signal, leads=ecg.leads, sampling_frequency=ecg.sampling_frequency)
 
 
 def _of_rows(prepared: Prepared, chosen: Mask) -> Prepared | None:
@@ -212,7 +226,8 @@ def _spectral(gapless: Floats, sampling_frequency: float) -> tuple[Array, Array]
 
     wander = power(*_WANDER_BAND)
     mains = np.zeros(len(gapless))
-    for low, high in _MAINS_BANDS:
+    for hertz in _MAINS_FREQUENCIES:
+        low, high = hertz - 1, hertz + 1
         beside = [power(low + step, high + step) for step in (-_MAINS_BESIDE, _MAINS_BESIDE)]
         within = power(low, high)
         mains = np.maximum(mains, np.where(within > _MAINS_CLEARNESS * sum(beside) / 2, within, 0))
@@ -282,7 +297,6 @@ def _record_faults(
     ecg: ECG,
     prepared: Prepared | None,
     beats: Beats | None,
-    usable: tuple[Lead, ...],
 ) -> list[QualityReason]:
     recorded = np.isfinite(ecg.signal)
     together = recorded.all(axis=0).mean() if recorded.size else 0.0
@@ -292,9 +306,6 @@ def _record_faults(
         QualityReason.NO_QRS: beats is not None and not beats.r_peaks.size,
         QualityReason.FEW_BEATS: _few(prepared, beats),
         QualityReason.NOT_SIMULTANEOUS: recorded.any(axis=1).sum() > 1 and together < 0.5 * longest,
-        QualityReason.ARM_REVERSAL: bool(
-            prepared and beats and _arms_reversed(prepared, beats, usable)
-        ),
         QualityReason.LOW_RATE: ecg.sampling_frequency < _LOWEST_RATE,
     }
     return [reason for reason, present in found.items() if present]
@@ -312,15 +323,6 @@ def _no_heart(prepared: Prepared, beats: Beats, usable: tuple[Lead, ...]) -> lis
     return [reason for reason, present in found.items() if present]
 
 
-def _quieted(prepared: Prepared, humming: Mask) -> Prepared:
-    """Return the signal without mains in the leads that hum."""
-    if not humming.any():
-        return prepared
-    clean = prepared.clean.copy()
-    clean[humming] = without_mains(clean[humming], prepared.sampling_frequency)
-    return replace(prepared, clean=clean)
-
-
 def _few(prepared: Prepared | None, beats: Beats | None) -> bool:
     """Return whether there are too few whole beats to tell a heart from noise."""
     if not prepared or not beats or not beats.r_peaks.size:
@@ -329,29 +331,6 @@ def _few(prepared: Prepared | None, beats: Beats | None) -> bool:
     last = prepared.clean.shape[1] - after
     whole = (beats.r_peaks >= before) & (beats.r_peaks <= last)
     return bool(whole.sum() < _FEWEST)
-
-
-def _arms_reversed(prepared: Prepared, beats: Beats, usable: tuple[Lead, ...]) -> bool:
-    """Return whether the arm electrodes look swapped.
-
-    Lead I then is upside down, aVR upright, and V6 stays: P and QRS of lead I are the mirror
-    of those in V6, while in dextrocardia V6 is small and follows lead I (Abdollah and Milliken
-    1997; Ho et al. 2001).
-    """
-    needed = (Lead.I, Lead.aVR, Lead.V6)
-    if not set(needed) <= set(usable) or not beats.dominant.any():
-        return False
-    before, centre = prepared.samples(0.26), prepared.samples(0.07)
-    rows = prepared.clean[[usable.index(lead) for lead in needed]]
-    cut = windows(rows, beats.r_peaks[beats.dominant], before, centre)
-    whole = cut[~np.isnan(cut).any(axis=(1, 2))]
-    if not len(whole):
-        return False
-    beat = median(whole)
-    p_wave, qrs = beat[:, : before - centre], beat[:, before - centre :]
-    mirrored = all(np.corrcoef(part[0], part[2])[0, 1] < _MIRRORED for part in (p_wave, qrs))
-    net = (qrs - qrs[:, :1]).sum(axis=1)
-    return bool(mirrored and net[0] < 0 < net[1] and net[2] > 0)
 
 
 def _judged(
@@ -367,5 +346,5 @@ def _judged(
     if not looked or _UNREADABLE & set(record) or 2 * lost >= len(expected):
         verdict = Verdict.NON_DIAGNOSTIC
     else:
-        verdict = Verdict.FULL if set(reasons) <= _HARMLESS else Verdict.LIMITED
+        verdict = Verdict.FULL if set(reasons) <= {QualityReason.WANDER} else Verdict.LIMITED
     return Quality(verdict=verdict, reasons=reasons, leads=faults)

@@ -244,6 +244,7 @@ class QualityReason(StrEnum):
     """What repeats itself has not the form or the pauses of a heart's beats."""
     LOW_RATE = "low-sampling-frequency"
     ARM_REVERSAL = "suspected-arm-lead-reversal"
+    LEG_REVERSAL = "suspected-right-arm-left-leg-lead-reversal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +262,11 @@ class Quality:
         """Leads with nothing worse than mains or wander against them, of those listed."""
         mild = {QualityReason.MAINS, QualityReason.WANDER}
         return frozenset(lead for lead, why in self.leads.items() if set(why) <= mild)
+
+    @property
+    def reversed_leads(self) -> bool:
+        """Whether limb electrodes may be where they do not belong."""
+        return bool({QualityReason.ARM_REVERSAL, QualityReason.LEG_REVERSAL} & set(self.reasons))
 
 
 class Origin(StrEnum):

@@ -64,12 +64,16 @@ class Standardised:
     recipe: Recipe
 
     @property
+    def starts(self) -> tuple[int, ...]:
+        """The sample at which each window begins; the last one ends with the signal."""
+        last = self.signal.shape[1] - self.recipe.samples
+        return (*range(0, last, self.recipe.stride), last)
+
+    @property
     def windows(self) -> Signal:
-        """The model's inputs, ``(windows, leads, samples)``; the last ends with the signal."""
-        size, stride = self.recipe.samples, self.recipe.stride
-        last = self.signal.shape[1] - size
-        starts = [*range(0, last, stride), last]
-        return np.stack([self.signal[:, start : start + size] for start in starts])
+        """The model's inputs, ``(windows, leads, samples)``."""
+        size = self.recipe.samples
+        return np.stack([self.signal[:, start : start + size] for start in self.starts])
 
 
 def standardise(ecg: ECG, recipe: Recipe) -> Standardised:

@@ -169,6 +169,22 @@ def _refuse_crowd(content: bytes) -> None:
                 raise ModelRejected(ModelReason.TOO_LARGE, "It has too many parts.")
 
 
+def fields(view: memoryview) -> Iterator[tuple[int, int, int]]:
+    """Yield number, beginning and end of each field of a message; nothing else is read.
+
+    Raises
+    ------
+    ValueError, LookupError
+        If it is no message.
+    """
+    at = 0
+    while at < len(view):
+        tag, at = _varint(view, at)
+        size, at = _size(view, at, tag & 7)
+        yield tag >> 3, at, at + size
+        at += size
+
+
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
     """Return the number that begins there, and where it ends."""
     value = 0

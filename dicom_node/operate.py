@@ -13,7 +13,6 @@ from pydantic_core import to_jsonable_python
 
 from dicom_node.ledger import DeliveryState, Ledger, Part, State
 from dicom_node.reasons import sentence
-from dicom_node.report import Message
 from dicom_node.settings import Fhir, Hl7, Outlet, Settings
 from dicom_node.spool import Spool
 
@@ -174,6 +173,8 @@ def redirect(settings: Settings, name: str, to: str | None) -> int:
 
 def _takes(outlet: Outlet, role: str) -> bool:
     """Return whether an object of this role may go there: a message or a DICOM object."""
+    from dicom_node.report import Message  # noqa: PLC0415 - its imports take seconds
+
     kinds = {Hl7: Message.HL7, Fhir: Message.FHIR}
     kind = kinds.get(type(outlet))
     return role == kind if kind else role not in kinds.values()

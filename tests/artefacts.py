@@ -24,6 +24,19 @@ def twelve(rows: Array) -> ECG:
     return derive_limb_leads(eight)[0].select(STANDARD_12)
 
 
+def exchanged(ecg: ECG, one: Lead, other: Lead) -> ECG:
+    """Return the ECG with two limb electrodes exchanged, named by their augmented leads."""
+    electrodes = {lead: 2 / 3 * ecg[lead] for lead in (Lead.aVR, Lead.aVL, Lead.aVF)}
+    electrodes[one], electrodes[other] = electrodes[other], electrodes[one]
+    right, left, foot = electrodes.values()
+    limb = {
+        Lead.I: left - right, Lead.II: foot - right, Lead.III: foot - left,
+        Lead.aVR: 1.5 * right, Lead.aVL: 1.5 * left, Lead.aVF: 1.5 * foot,
+    }  # fmt: skip
+    rows = np.stack([limb.get(lead, ecg[lead]) for lead in ecg.leads])
+    return ECG(signal=rows, leads=ecg.leads, sampling_frequency=ecg.sampling_frequency)
+
+
 def spectrally(random: Random, shape: tuple[int, int], gain: Array) -> Array:
     """Return noise whose spectrum has this gain at each frequency, of standard deviation 1."""
     rows = np.fft.irfft(np.fft.rfft(random.standard_normal(shape)) * gain, n=shape[1])
@@ -128,7 +141,9 @@ def chest_compressions(random: Random) -> Array:
 def calibration(random: Random) -> Array:
     """Return square pulses of 1 mV."""
     hertz = random.uniform(0.7, 3)
-    pulse = (np.modf(hertz * seconds() + random.uniform())[0] < random.uniform(0.1, 0.5)).astype(float)
+    pulse = (np.modf(hertz * seconds() + random.uniform())[0] < random.uniform(0.1, 0.5)).astype(
+        float
+    )
     return np.ones((8, 1)) * pulse + hiss(random)
 
 
@@ -141,7 +156,9 @@ def sawtooth(random: Random) -> Array:
 def triangle(random: Random) -> Array:
     """Return a generator's triangles."""
     ramp = np.modf(random.uniform(0.7, 3) * seconds() + random.uniform())[0]
-    return gains(random) * np.clip(1 - np.abs(ramp - 0.5) / random.uniform(0.03, 0.5), 0, 1) + hiss(random)
+    return gains(random) * np.clip(1 - np.abs(ramp - 0.5) / random.uniform(0.03, 0.5), 0, 1) + hiss(
+        random
+    )
 
 
 def sine(random: Random) -> Array:
@@ -157,9 +174,7 @@ def mouse(random: Random) -> Array:
     """Return a mouse: 450 to 700 beats a minute, QRS of 10 ms that run into T."""
     moments = times(random, random.uniform(450, 700), 0.02)
     parts = ((0.004, 0.02, 1.0), (0.004, 0.026, -0.4), (0.012, 0.045, 0.25), (0.008, 0.0, 0.1))
-    beats = np.stack(
-        [train(moments, lambda t, w=w, at=at: h * _arch(w, at)(t)) for w, at, h in parts]
-    )
+    beats = np.stack([height * train(moments, _arch(width, at)) for width, at, height in parts])
     return random.uniform(-1, 1, (8, 4)) @ beats + hiss(random)
 
 

@@ -12,7 +12,7 @@ from analysis.codes import VOCABULARY
 from analysis.criteria import conduction, infarction, repolarisation, rhythm, voltage
 from analysis.criteria.case import ADULT, Case, Criterion, Unassessed
 from analysis.ecg import Patient
-from analysis.result import Finding, Origin, Quality, QualityReason, Verdict
+from analysis.result import Finding, Origin, Quality, Verdict
 
 __all__ = ["ADULT", "CRITERIA", "Case", "abstention", "assess", "not_assessable"]
 
@@ -78,6 +78,6 @@ def not_assessable(
         return "the patient is under 18 years"
     if entry.not_when_paced and paced:
         return "the rhythm is paced"
-    if entry.not_when_reversed and QualityReason.ARM_REVERSAL in quality.reasons:
+    if entry.not_when_reversed and quality.reversed_leads:
         return "limb leads may be reversed"
     return None

@@ -8,6 +8,7 @@ readings of the same ECG differ by: above 0 a limit is passed, NaN where nothing
 import numpy as np
 
 from analysis.ecg import CHEST, Lead
+from analysis.morphology import depth, height
 from analysis.result import LeadMeasurements, Measurements
 
 _PR, _PR_STEP = 200.0, 15.0  # ms
@@ -40,13 +41,14 @@ def conduction_margin(measured: Measurements, leads: LeadMeasurements) -> float:
 def rbbb_margin(measured: Measurements, leads: LeadMeasurements) -> float:
     """Return by how much QRS is wide and its right part late, of both the lesser.
 
-    QRS 120 ms, an R′ of 30 ms in V1 or V2, or the R peak of V1 after 50 ms (Surawicz 2009).
+    QRS 120 ms, an R′ of 30 ms in V1 or V2, or a dominant R of V1 that peaks after 50 ms
+    (Surawicz 2009).
     """
     wide = (_number(measured.qrs_duration.value) - _WIDE_QRS) / _QRS_STEP
     late = _most(
         (leads.value(Lead.V1, "r2_duration") - _LONG_SECOND_R) / _LATE_STEP,
         (leads.value(Lead.V2, "r2_duration") - _LONG_SECOND_R) / _LATE_STEP,
-        (leads.value(Lead.V1, "r_peak_time") - _LATE_R) / _LATE_STEP,
+        (_dominant_r_time(leads, Lead.V1) - _LATE_R) / _LATE_STEP,
     )
     return float(np.fmin(wide, late))
 
@@ -68,6 +70,11 @@ def repolarisation_margin(leads: LeadMeasurements) -> float:
 def soundness_margin(measured: Measurements, leads: LeadMeasurements) -> float:
     """Return by how much conduction and repolarisation stay within every limit."""
     return -_most(conduction_margin(measured, leads), repolarisation_margin(leads))
+
+
+def _dominant_r_time(leads: LeadMeasurements, lead: Lead) -> float:
+    dominant = height(leads, lead) > depth(leads, lead)
+    return leads.value(lead, "r_peak_time") if dominant else np.nan
 
 
 def _t_over_r(leads: LeadMeasurements, lead: Lead) -> float:

@@ -37,20 +37,22 @@ def led_by_p(measurements: Measurements, seen: Rhythm) -> bool:
     """Return whether P waves of sinus axis lead the QRS complexes.
 
     Where none was marked, among premature beats or in noise, it is enough that what stands
-    before the QRS repeats itself as P waves do: if the QRS is narrow, there are no flutter waves,
-    and the rate is one at which neither T wave nor flutter with 2:1 conduction is taken for them.
+    before the QRS repeats itself as P waves do: if the QRS is narrow, RR intervals are no more
+    irregular than in sinus rhythm, there are no flutter waves, and the rate is one at which
+    neither a T wave nor flutter with 2:1 conduction is taken for P waves.
     """
     axis = measurements.p_axis.value
     if measurements.pr_interval.value is None or not seen.p_share >= _LEADS_MOST:
         return axis is None and _repeated_p(measurements, seen)
-    return axis is None or _SINUS_P_AXIS[0] <= axis <= _SINUS_P_AXIS[1]
+    return axis is None or _SINUS_P_AXIS[0] <= round(axis) <= _SINUS_P_AXIS[1]
 
 
 def _repeated_p(measurements: Measurements, seen: Rhythm) -> bool:
     rate, qrs = measurements.heart_rate.value, measurements.qrs_duration.value
     usual = rate is not None and qrs is not None and rate < _TWO_TO_ONE[0] and qrs < _NARROW
     constant = seen.p_constancy >= _CONSTANT_P and seen.p_likeness >= _LIKE_P
-    return usual and constant and not seen.flutters and not seen.paced
+    steady = seen.entropy < _ENTROPY and not seen.flutters and not seen.paced
+    return bool(usual and constant and steady)
 
 
 def _sinus(case: Case) -> bool:
@@ -116,9 +118,16 @@ def sinus_bradycardia(case: Case) -> Judgement:
 
 
 def sinus_tachycardia(case: Case) -> Judgement:
-    """Sinus rhythm above 100 per minute (AHA/ACCF/HRS 2007, part II)."""
+    """Sinus rhythm above 100 per minute (AHA/ACCF/HRS 2007, part II).
+
+    Not assessed where a tachycardia neither shows P waves nor fibrillates nor flutters.
+    """
     rate, text = _rate(case)
-    return Judgement(_sinus(case) and rate > _TACHYCARDIA, (text,))
+    sinus = _sinus(case)
+    told = sinus or _fibrillates(case) or case.rhythm.flutters
+    if rate > _TACHYCARDIA and not told and case.measurements.pr_interval.value is None:
+        raise Unassessed(f"P waves were not found in a tachycardia of {rate:.0f}/min")
+    return Judgement(sinus and rate > _TACHYCARDIA, (text, *_p_waves(case)) if sinus else (text,))
 
 
 def sinus_arrhythmia(case: Case) -> Judgement:

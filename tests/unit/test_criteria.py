@@ -314,8 +314,9 @@ def test_simulated_rate_is_named(rate: float, key: str) -> None:
 def test_turning_the_heart_in_the_frontal_plane_turns_the_axis(
     degrees: float, key: str | None
 ) -> None:
-    keys = found(turned(simulate(Kind.SINUS, noise=0.0).ecg, degrees)) & {"left_axis", "right_axis"}
-    assert keys == ({key} if key else set())
+    heart = turned(simulate(Kind.SINUS, noise=0.0).ecg, degrees)
+    without_v6 = heart.select(lead for lead in heart.leads if lead is not Lead.V6)  # not turned
+    assert found(without_v6) & {"left_axis", "right_axis"} == ({key} if key else set())
 
 
 @pytest.mark.parametrize(("factor", "key"), [(2.0, "lvh"), (0.3, "low_voltage"), (1.0, None)])

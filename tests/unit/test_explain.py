@@ -37,7 +37,7 @@ from analysis.explain import (
 )
 from analysis.features import chosen, measure_features, names
 from analysis.measure import measure
-from analysis.model import Model, load_model, pack
+from analysis.model import Model, load_model, pack, shipped_models
 from analysis.paper import render
 from analysis.paper.carried import BAR, SHADE
 from analysis.paper.evidence import compose_evidence
@@ -339,8 +339,9 @@ def explained_findings(model: Model) -> Iterator[tuple[Result, Explanation]]:
 
 
 @pytest.mark.slow
-def test_on_real_ecgs_the_marked_part_matters_more_to_the_shipped_model() -> None:
-    model, random = load_model(), np.random.default_rng(11)
+@pytest.mark.parametrize("place", [0, 1], ids=["twelve-lead", "any-lead"])
+def test_on_real_ecgs_the_marked_part_matters_more_to_a_shipped_model(place: int) -> None:
+    model, random = shipped_models()[place], np.random.default_rng(11)
     lost = [
         losses(model, result.recording.ecg, result.measurements, found, random)
         for result, found in islice(explained_findings(model), 80)

@@ -1,6 +1,5 @@
 """The ledger's promises: every transition whole, fenced and explained; on SQLite and PostgreSQL."""
 
-import hashlib
 import multiprocessing
 import os
 import subprocess
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from ledger_work import PACS, blob, produced, work
 from node import free_port
 from support import absent
 
@@ -27,22 +27,15 @@ from dicom_node.ledger import (
     LeaseLost,
     Ledger,
     Outcome,
-    Produced,
     Receipt,
     Received,
     SchemaMismatch,
     State,
 )
 from dicom_node.reasons import Delivery, Quarantine, sentence
-from dicom_node.spool import BlobRef
 
 LATER = 1_000.0
-PACS, ARCHIVE = "PACS", "ARCHIVE"
-
-
-def blob(content: str) -> BlobRef:
-    sha256 = hashlib.sha256(content.encode()).hexdigest()
-    return BlobRef("files", f"{sha256[:2]}/{sha256}", 0, len(content), sha256)
+ARCHIVE = "ARCHIVE"
 
 
 def received(uid: str, content: str = "", at: float = 0.0) -> Received:
@@ -55,13 +48,6 @@ def received(uid: str, content: str = "", at: float = 0.0) -> Received:
         address="127.0.0.1",
         received_at=at,
     )
-
-
-def produced(uid: str) -> list[Produced]:
-    return [
-        Produced(role=role, sop_class_uid="1.2.3", sop_instance_uid=f"{uid}.{n}", blob=blob(uid))
-        for n, role in enumerate(("sr", "pdf", "ecg"))
-    ]
 
 
 def receive(ledger: Ledger, *items: Received) -> list[Receipt]:
@@ -441,27 +427,18 @@ def test_ledger_of_another_schema_is_refused_with_both_numbers(ledger: Ledger, u
 # Contention
 
 
-def _work(url: str, owner: str) -> None:
-    """Take leases until none is left, as a worker process does."""
-    ledger = Ledger(url)
-    while (lease := ledger.lease(owner, 1.0, 100.0)) is not None:
-        ledger.analysed(lease, owner, 2.0)
-        ledger.reported(lease, produced(lease.sop_instance_uid), [PACS], 3.0)
-    ledger.close()
-
-
 def test_processes_that_contend_lose_nothing_and_do_nothing_twice(url: str) -> None:
     ledger = Ledger(url)
     ledger.create()
     receive(ledger, *(received(f"1.{number}") for number in range(30)))
     fork = multiprocessing.get_context("spawn")
-    workers = [fork.Process(target=_work, args=(url, f"worker-{n}")) for n in range(2)]
+    workers = [fork.Process(target=work, args=(url, f"worker-{n}")) for n in range(2)]
     for worker in workers:
         worker.start()
     receive(ledger, *(received(f"2.{number}") for number in range(10)))
     for worker in workers:
         worker.join(60)
-    _work(url, "last")
+    work(url, "last")
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert {item["attempts"] for item in ledger.rows()} == {1}
     assert ledger.counts()[State.REPORTED] == 40

@@ -3,6 +3,7 @@ import json
 import pickle
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from support import shared
 from tiny_model import ECGS, KEYS, RECIPE, card, graph, packed, with_card
@@ -19,6 +22,7 @@ from analysis import vetting
 from analysis.card import Activation, Card, Label
 from analysis.errors import ModelReason, ModelRejected
 from analysis.model import CARD_KEY, SELF_TEST_KEY, load_model, pack
+from analysis.package import metadata, without_graph
 from analysis.recipe import Baseline, Unit
 from analysis.standardise import standardise
 
@@ -371,6 +375,31 @@ def test_a_graph_that_lets_one_patient_change_anothers_answer_is_refused() -> No
 
 
 # --- the card
+
+
+def test_the_card_is_read_without_the_graph(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(packed())
+    found = without_graph(path)
+    whole = onnx.load_model_from_string(packed())
+    assert metadata(found, CARD_KEY) == metadata(whole, CARD_KEY)
+    assert not found.HasField("graph")
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    cut=st.integers(1, 9999), flips=st.lists(st.tuples(st.integers(0, 9999), st.integers(0, 255)))
+)
+def test_a_damaged_file_is_no_model_and_no_other_error(
+    tmp_path: Path, cut: int, flips: list[tuple[int, int]]
+) -> None:
+    content = bytearray(with_card(graph())[:cut])
+    for place, value in flips:
+        content[place % len(content)] = value
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(content)
+    with suppress(ValueError, LookupError):
+        without_graph(path)
 
 
 def test_a_model_without_a_card_is_refused() -> None:

@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import pytest
 import structlog
-from test_models_registry import added, speaks, store  # noqa: F401 - a fixture
+from test_models_registry import added, packed, speaks, store  # noqa: F401 - a fixture
 
 from analysis.errors import ModelReason, ModelRejected
 from analysis.model import Model
 from dicom_node import work
-from dicom_node.models import ModelStore
+from dicom_node.models import ModelState, ModelStore
 from dicom_node.pipeline import Pipeline
 from dicom_node.settings import Settings
 from dicom_node.work import Succession
@@ -94,9 +94,39 @@ def test_worker_that_cannot_load_what_another_found_well_says_so_and_goes_on(
     assert speaks(store) == "1"
 
 
-def test_node_whose_only_model_is_damaged_does_not_begin(store: ModelStore) -> None:  # noqa: F811
-    assert not succession(store, refusing(DAMAGED)).begin()
-    assert succession(store).begin()
+def test_worker_whose_model_is_damaged_at_the_start_begins_without_it_and_says_so(
+    store: ModelStore,  # noqa: F811
+) -> None:
+    (digest,) = store.speaking()
+    package = store.path(digest).read_bytes()
+    store.path(digest).write_bytes(package[: len(package) // 2])
+    with structlog.testing.capture_logs() as logs:
+        succession(store).begin(1.0)
+        succession(store).begin(2.0)
+    assert [line["event"] for line in logs] == ["model_refused"]
+    assert store.speaking() == ()
+    assert (store.get(digest).speaks, bool(store.get(digest).refused)) == (False, True)
+    store.install(package, 3.0)
+    assert store.speaking() == (digest,)
+
+
+def test_model_beside_another_speaks_with_it_and_falls_silent_with_it(
+    store: ModelStore,  # noqa: F811
+) -> None:
+    (first,) = store.speaking()
+    few = store.install(packed(version="few leads"), 1.0)
+    store.speak_beside(few, first, 1.0)
+    assert store.speaking() == (first, few)
+    assert store.get(few).state is ModelState.COMPANION
+    second = added(store)
+    store.promote(second, 2.0, "anna")
+    succession(store).look(3.0)
+    assert store.speaking() == (second,)
+    store.roll_back(4.0, "anna")
+    succession(store).look(5.0)
+    assert store.speaking() == (first, few)
+    store.refuse(few, "It is damaged.", 6.0)
+    assert store.speaking() == (first,)
 
 
 def test_rehearsal_that_fails_keeps_a_model_from_speaking(

@@ -119,10 +119,16 @@ def test_a_lead_of_muscle_noise_is_seen_and_the_others_stay_usable() -> None:
     assert quality.usable_leads == frozenset(STANDARD_12) - {Lead.V2}
 
 
-def test_mains_and_wander_are_told_and_do_no_harm() -> None:
-    quality = assess(simulate(Kind.SINUS, mains=0.2, wander=1.0).ecg)
-    assert quality.verdict is Verdict.FULL
-    assert {QualityReason.MAINS, QualityReason.WANDER} <= set(quality.reasons)
+def test_wander_is_told_and_does_no_harm_and_mains_limit_the_reading_without_losing_a_lead() -> (
+    None
+):
+    drifting, humming = (
+        assess(simulate(Kind.SINUS, mains=mains, wander=1.0).ecg) for mains in (0.0, 0.2)
+    )
+    assert drifting.verdict is Verdict.FULL
+    assert humming.verdict is Verdict.LIMITED
+    assert humming.usable_leads == frozenset(STANDARD_12)
+    assert {QualityReason.MAINS, QualityReason.WANDER} <= set(humming.reasons)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -27,7 +27,7 @@ from dicom_node.ledger import DeliveryState, Ledger, Part, Receipt, Rule, State
 from dicom_node.node import open_folder
 from dicom_node.pacs import Pacs
 from dicom_node.reasons import Quarantine
-from dicom_node.retention import GRACE, PAUSE, ROUND, Purger, rules
+from dicom_node.retention import BREATH, GRACE, KINDS, PAUSE, ROUND, Purger, rule_of
 from dicom_node.settings import Retention
 from dicom_node.spool import BlobRef, Spool
 
@@ -48,7 +48,8 @@ def ledger(url: str) -> Iterator[Ledger]:  # noqa: F811 - a fixture
 def purge(
     ledger: Ledger, part: Part, state: State = State.COMMITTED, now: float = NOW
 ) -> list[int]:
-    return ledger.purge(Rule(state=state, part=part, before=now), 0, 100, now)
+    rule = Rule(state=state, part=part, before=now)
+    return ledger.purge(rule, ledger.purgeable(rule, range(1, 100)), now)
 
 
 def quarantined(ledger: Ledger, uid: str) -> int:
@@ -59,15 +60,12 @@ def quarantined(ledger: Ledger, uid: str) -> int:
 
 
 def test_by_default_everything_is_kept_for_ever() -> None:
-    assert list(rules(Retention(), NOW)) == []
+    assert [rule_of(Retention(), *kind, NOW) for kind in KINDS] == [None] * 3
 
 
 def test_each_age_counts_for_its_own_part() -> None:
-    assert [(rule.state, rule.part, NOW - rule.before) for rule in rules(EVERYTHING, NOW)] == [
-        (State.COMMITTED, Part.SOURCE, 1 * DAY),
-        (State.COMMITTED, Part.RESULTS, 2 * DAY),
-        (State.QUARANTINED, Part.SOURCE, 3 * DAY),
-    ]
+    found = [rule_of(EVERYTHING, *kind, NOW) for kind in KINDS]
+    assert [NOW - rule.before for rule in found if rule] == [1 * DAY, 2 * DAY, 3 * DAY]
 
 
 @pytest.mark.parametrize("ending", [DeliveryState.FAILED, DeliveryState.STORED, None])
@@ -139,6 +137,15 @@ def test_row_that_was_tried_again_is_as_old_as_its_last_attempt(ledger: Ledger) 
     assert purge(ledger, Part.SOURCE, State.QUARANTINED, now=NOW - 1.0) == []
 
 
+def test_row_that_moved_on_since_it_was_found_is_left_alone(ledger: Ledger) -> None:
+    number = quarantined(ledger, "1.1")
+    rule = Rule(state=State.QUARANTINED, part=Part.SOURCE, before=NOW)
+    found = ledger.purgeable(rule, range(10))
+    ledger.retry(number, NOW)
+    assert (found, ledger.purge(rule, found, NOW)) == ([number], [])
+    assert ledger.trail() == []
+
+
 def test_row_that_is_purged_and_not_at_rest_is_a_broken_promise(ledger: Ledger) -> None:
     quarantined(ledger, "1.1")
     purge(ledger, Part.SOURCE, State.QUARANTINED)
@@ -178,10 +185,10 @@ def test_segment_goes_when_all_of_its_blobs_are_purged_and_not_before(
     first, second, third = (kept(ledger, spool, uid) for uid in ("1.1", "1.2", "1.3"))
     assert first.key == second.key != third.key
     rule = Rule(state=State.QUARANTINED, part=Part.SOURCE, before=NOW)
-    ledger.purge(rule, 0, 1, NOW)
+    ledger.purge(rule, [1], NOW)
     assert purger(ledger, spool).reclaim(spool.idle()) == 0
     assert spool.read(first)
-    ledger.purge(rule, 0, 1, NOW)
+    ledger.purge(rule, [2], NOW)
     assert purger(ledger, spool).reclaim(spool.idle()) == 1
     assert {path.name for path in (tmp_path / "spool").iterdir()} == {third.key}
     assert ledger.segments() == {third.key}
@@ -213,17 +220,35 @@ def test_a_round_is_gentle_and_stops_when_it_is_told(
         waited.clear()
         purger(ledger, spool).run(lambda: len(waited) >= rounds, waited.append)
 
-    run(1)
+    run(7)
     assert len(ledger.trail()) == 1
-    run(4)
-    assert waited == [PAUSE, PAUSE, GRACE, ROUND]
+    run(11)
+    assert [seconds for seconds in waited if seconds != BREATH] == [PAUSE, PAUSE, GRACE, ROUND]
     assert ledger.purged() == {(State.QUARANTINED, Part.SOURCE): 5}
     assert len(spool.idle()) == 0
+
+
+def test_a_change_of_mind_counts_before_the_next_batch(
+    ledger: Ledger, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 1)
+    for uid in ("1.1", "1.2"):
+        kept(ledger, spool, uid)
+    ages = iter([EVERYTHING] * 5)  # two rows of COMMITTED twice, then one set aside
+    made = Purger(lambda: next(ages, Retention()), ledger=ledger, spool=spool, clock=lambda: NOW)
+    assert sum(made.batches()) == 1
+    assert ledger.purged() == {(State.QUARANTINED, Part.SOURCE): 1}
+
+
+def test_segment_that_is_just_begun_is_not_idle(spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "spool" / "begun").touch()
+    assert spool.idle() == set()
 
 
 def test_a_ledger_that_cannot_be_asked_ends_no_more_than_a_round(
     ledger: Ledger, spool: Spool
 ) -> None:
+    kept(ledger, spool, "1.1")
     with ledger.transaction() as connection:
         connection.exec_driver_sql("DROP TABLE purge")
     waited: list[float] = []
