@@ -243,8 +243,9 @@ def _ledger(settings: Settings) -> Iterator[Line]:
 
 def _models(settings: Settings, ledger: Ledger) -> Iterator[Line]:
     store = ModelStore(settings.storage.folder / "models", ledger)
-    for entry in store.list():
-        if entry.speaks:
+    speaking, entries = store.speaking(), store.list()
+    for entry in entries:
+        if entry.digest in speaking:
             yield _model(f"The model that speaks ({entry.digest[:12]})", store.path(entry.digest))
         if entry.state is ModelState.SHADOW:
             yield yes(f"The model {entry.name} {entry.version} shadows: see `models compare`.")
@@ -253,9 +254,11 @@ def _models(settings: Settings, ledger: Ledger) -> Iterator[Line]:
                 f"The model {entry.name} {entry.version} ({entry.digest[:12]}) was refused: "
                 f"{entry.refused} Promote another, or add its package again."
             )
-    if store.speaking():
+    if speaking:
         return
-    if settings.models.initial is None:
+    if entries:
+        yield no("No model speaks: results come from measurement and criteria alone.")
+    elif settings.models.initial is None:
         yield yes("No model is installed yet; the first start installs the shipped one.")
     else:
         yield _model(f"The model {settings.models.initial}", settings.models.initial)

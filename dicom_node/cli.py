@@ -635,12 +635,19 @@ def settings(
     ] = False,
 ) -> None:
     """Print the settings in force, or a commented file to start from."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     from dicom_node import live, operate
 
     if template:
         print(operate.template(), end="")  # noqa: T201 - data goes to stdout
         return
-    found, changes = live.in_force(_settings(config))
+    stated = _settings(config)
+    try:
+        found, changes = live.in_force(stated)
+    except SQLAlchemyError:
+        _err.print("! The ledger cannot be read: what was changed there is not shown.")
+        found, changes = stated, ()
     document = found.model_dump(mode="json")
     if origin:
         _show_origins(live.with_origins(found, changes), as_json)

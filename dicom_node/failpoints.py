@@ -2,7 +2,6 @@
 
 ``SINUSNODE_FAILPOINT=after_write:kill`` kills the process the first time it passes there;
 ``:fail`` raises OSError each time; ``:wait`` sleeps an hour. Several are separated by commas.
-Without the variable, :func:`reach` is a function that does nothing.
 """
 
 import errno
@@ -46,24 +45,28 @@ def _wait() -> None:
 _ACTIONS: dict[str, Callable[[], None]] = {"kill": _kill, "fail": _fail, "wait": _wait}
 
 
-def _off(name: str) -> None:
-    """Do nothing: no failpoint is set."""
+_armed: dict[str, Callable[[], None]] = {}
 
 
-def _armed(points: dict[str, str]) -> Callable[[str], None]:
-    def reach(name: str) -> None:
-        if name in points:
-            _ACTIONS[points[name]]()
+def arm(text: str) -> None:
+    """Arm what a value of the variable says.
 
-    return reach
-
-
-def _parse(text: str) -> dict[str, str]:
-    points = dict(item.split(":", 1) for item in text.split(","))
+    Raises
+    ------
+    ValueError
+        If there is no such point.
+    """
+    points = dict(item.split(":", 1) for item in text.split(",") if item)
     unknown = points.keys() - NAMES - BESIDE
     if unknown:
         raise ValueError(f"unknown failpoints: {', '.join(sorted(unknown))}")
-    return points
+    _armed.update({name: _ACTIONS[action] for name, action in points.items()})
 
 
-reach = _armed(_parse(os.environ[VARIABLE])) if os.environ.get(VARIABLE) else _off
+def reach(name: str) -> None:
+    """Do what is armed at this point: as a rule, nothing."""
+    if name in _armed:
+        _armed[name]()
+
+
+arm(os.environ.get(VARIABLE, ""))

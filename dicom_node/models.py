@@ -65,6 +65,8 @@ class ModelState(StrEnum):
     SHADOW = "shadow"
     PREVIOUS = "previous"
     CANDIDATE = "candidate"
+    COMPANION = "companion"
+    """It speaks beside the current model, of recordings with too few leads for that."""
     RETIRED = "retired"
 
 
@@ -76,6 +78,8 @@ class Mark(StrEnum):
     """It was promoted, or shadows, and does not come through."""
     WITHDRAWN = "withdrawn"
     """It learned from recordings of patients who withdrew since; the detail is how many."""
+    BESIDE = "beside"
+    """It speaks whenever another does, whose digest is the detail."""
 
 
 class NotAllowed(RuntimeError):
@@ -94,7 +98,8 @@ class Entry:
     installed_at: float
     """UTC, seconds since the epoch."""
     speaks: bool
-    """Whether new ECGs are read by it: a promoted one is not, until a worker found it well."""
+    """Whether it is the promoted model by which new ECGs are read: not until a worker found it
+    well, and no longer once it is damaged."""
     present: bool
     """Whether its package is on disk."""
     verdict: Mapping[str, Any] | None
@@ -299,8 +304,24 @@ class ModelStore:
         return self._in(Slot.CURRENT)
 
     def speaking(self) -> tuple[str, ...]:
-        """Return the digests of the models that new plans name."""
-        return self._in(Slot.SPEAKING) or self.current()
+        """Return the digests of the models that new plans name, the promoted one first.
+
+        What was refused does not speak: with a damaged model, results come from measurement
+        and criteria alone, or from the model beside it.
+        """
+        marks = self._marks()
+        promoted = self._in(Slot.SPEAKING) or self.current()
+        beside = (
+            digest for (digest, mark), of in marks.items() if mark == Mark.BESIDE and of in promoted
+        )
+        return tuple(
+            digest for digest in (*promoted, *sorted(beside)) if (digest, Mark.REFUSED) not in marks
+        )
+
+    def speak_beside(self, digest: str, other: str, now: float) -> None:
+        """Have a model speak whenever another does, of what that one cannot read."""
+        with self.ledger.transaction() as connection:
+            _mark(connection, digest, Mark.BESIDE, now, other)
 
     def shadowing(self) -> tuple[str, float] | None:
         """Return the digest of the shadow model and since when it shadows, or None."""
@@ -327,7 +348,7 @@ class ModelStore:
             version=version,
             state=_state(digest, held, marks),
             installed_at=added_at,
-            speaks=digest == speaks,
+            speaks=digest == speaks and (digest, Mark.REFUSED) not in marks,
             present=self.path(digest).is_file(),
             verdict=verdict if isinstance(verdict, dict) else None,
             withdrawn=int(marks.get((digest, Mark.WITHDRAWN), 0)),
@@ -445,6 +466,7 @@ class ModelStore:
         with self.ledger.transaction() as connection:
             if digest in (_held(connection, Slot.CURRENT), _held(connection, Slot.SPEAKING)):
                 raise NotAllowed("It speaks: promote another or roll back first.")
+            _unmark(connection, digest, Mark.BESIDE)
             connection.execute(slots.delete().where(slots.c.digest == digest))
             _mark(connection, digest, Mark.RETIRED, now, by)
             append(connection, Event(event="model_retired", detail=_said(digest, by)), now)
@@ -570,6 +592,8 @@ def _state(
     for slot in (Slot.CURRENT, Slot.SHADOW, Slot.PREVIOUS):
         if held.get(slot) == digest:
             return ModelState(slot)
+    if Slot.CURRENT in held and marks.get((digest, Mark.BESIDE)) == held[Slot.CURRENT]:
+        return ModelState.COMPANION
     retired = (digest, Mark.RETIRED) in marks
     return ModelState.RETIRED if retired else ModelState.CANDIDATE
 

@@ -30,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import Route
 
 from analysis.errors import ModelRejected
-from analysis.model import SHIPPED
+from analysis.model import ANY_LEAD, SHIPPED
 from dicom_node import logs, ops, retention, shadow, stow, tls, work
 from dicom_node.commitment import Promiser, reply_to
 from dicom_node.companions import Companion, Companions
@@ -71,8 +71,7 @@ def open_folder(settings: Settings, now: float) -> None:
         forgiven = ledger.forgive()
         store = ModelStore(folder / "models", ledger)
         if not store.current():
-            digest = store.install(_initial_model(settings), now)
-            store.promote(digest, now, "the node", override="The first model of the data folder.")
+            _install_first(store, settings, now)
         store.prepare(now)
         ledger.record(Event(event="started"), now)
     finally:
@@ -80,10 +79,13 @@ def open_folder(settings: Settings, now: float) -> None:
     log.info("folder_ready", folder=str(folder), swept=swept, forgiven=forgiven)
 
 
-def _initial_model(settings: Settings) -> bytes:
-    if settings.models.initial is not None:
-        return settings.models.initial.read_bytes()
-    return resources.files("analysis").joinpath("models", SHIPPED).read_bytes()
+def _install_first(store: ModelStore, settings: Settings, now: float) -> None:
+    """Have the model of the settings speak, or the shipped pair."""
+    chosen, shipped = settings.models.initial, resources.files("analysis").joinpath("models")
+    first = store.install((chosen or shipped.joinpath(SHIPPED)).read_bytes(), now)
+    store.promote(first, now, "the node", override="The first model of the data folder.")
+    if chosen is None:
+        store.speak_beside(store.install(shipped.joinpath(ANY_LEAD).read_bytes(), now), first, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from analysis import paper
 from analysis.formats import dicom
 from analysis.formats.content import Stated
 from analysis.model import shipped_models
+from analysis.result import Explanation, Finding
 from dicom_node import report
 from dicom_node.plan import Plan
 from dicom_node.reasons import Quarantine, sentence
@@ -109,6 +110,7 @@ def _refused(file: Path, reason: str, message: str) -> dict[str, Any]:
 
 def _document(file: Path, result: analysis.Result) -> dict[str, Any]:
     recording, ecg = result.recording, result.recording.ecg
+    carried = {(item.model, item.key): item for item in result.explanations}
     return {
         "schema": SCHEMA,
         "file": str(file),
@@ -129,7 +131,12 @@ def _document(file: Path, result: analysis.Result) -> dict[str, Any]:
             for name, item in result.measurements.quantities()
         },
         "statements": [
-            {"key": item.key, "text": item.text, "code": list(item.code)}
+            {
+                "key": item.key,
+                "text": item.text,
+                "code": list(item.code),
+                "evidence": list(item.evidence),
+            }
             for item in result.statements
         ],
         "findings": [
@@ -139,7 +146,9 @@ def _document(file: Path, result: analysis.Result) -> dict[str, Any]:
                 "threshold": item.threshold,
                 "present": item.present,
                 "origin": item.origin,
+                "model": item.model,
                 "reason": item.reason,
+                "evidence": _evidence(item, carried.get((item.model or "", item.key))),
             }
             for item in result.findings
         ],
@@ -152,6 +161,25 @@ def _document(file: Path, result: analysis.Result) -> dict[str, Any]:
     }
 
 
+def _evidence(finding: Finding, carried: Explanation | None) -> dict[str, Any]:
+    """Return what a finding rests on: sentences, leads, and of a model's what each part weighs.
+
+    A weight is the log-odds of the finding that are lost without the part
+    (:class:`analysis.result.Explanation`).
+    """
+    told = {"sentences": list(finding.evidence), "leads": list(finding.leads)}
+    if carried is None:
+        return told
+    return told | {
+        "method": carried.method,
+        "probability": carried.baseline,
+        "lead_weights": carried.leads,
+        "segments": [asdict(segment) for segment in carried.segments],
+        "beats": [{"beat": beat, "weight": weight} for beat, weight in carried.beats],
+        "rhythm_weight": carried.rhythm,
+    }
+
+
 def describe(document: dict[str, Any]) -> str:
     """Return the document as a few lines for a person."""
     if not document["ok"]:
@@ -161,6 +189,11 @@ def describe(document: dict[str, Any]) -> str:
         f"{document['file']}: {said or document['overall']}",
         f"  quality {document['quality']['verdict']}"
         + "".join(f", {reason}" for reason in document["quality"]["reasons"]),
+        *(
+            f"  {item['text']}: {'; '.join(item['evidence'])}"
+            for item in document["statements"]
+            if item["evidence"]
+        ),
         "  " + ", ".join(_value(name, item) for name, item in document["measurements"].items()),
         *(f"  {note}" for note in document["notes"]),
         "  AI result, not verified by a clinician. For research use.",

@@ -155,13 +155,13 @@ class Spool:
 
 
 def _is_idle(segment: Path) -> bool:
-    """Return whether nobody holds the lock of a segment."""
+    """Return whether nobody holds the lock of a segment; an empty one is just being begun."""
     with segment.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-    return True
+        return os.fstat(file.fileno()).st_size > 0
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:

@@ -62,8 +62,7 @@ def run(settings: Settings, owner: str, signals: Signals) -> None:
         routes=settings.routes,
     )
     succession = Succession(store, pipeline, settings)
-    while not signals.stopping() and not succession.begin():
-        time.sleep(1.0)  # without a sign of life: the node is not ready, what comes waits
+    succession.begin(time.time())
     while not signals.stopping():
         now = time.time()
         signals.busy_since(time.monotonic())
@@ -90,21 +89,22 @@ def _messages(settings: Settings) -> dict[Message, tuple[str, ...]]:
 
 @dataclass(slots=True)
 class Succession:
-    """Lets a promoted model speak once a worker found it well; the one before speaks until then."""
+    """Lets a promoted model speak once a worker found it well; the one before speaks until then.
+
+    A model that speaks and is found damaged at the start falls silent: what comes is measured and
+    judged by the criteria alone, and every report says so, until a person promotes another.
+    """
 
     store: ModelStore
     pipeline: Pipeline
     settings: Settings
     _seen: tuple[tuple[Any, ...], ...] = ()
 
-    def begin(self) -> bool:
-        """Return whether the models that speak are loaded, and everything is warm."""
-        try:
-            self._rehearse(self.store.speaking())
-        except ModelRejected as error:
-            log.error("model_refused", reason=error.reason)  # noqa: TRY400 - no trace
-            return False
-        return True
+    def begin(self, now: float) -> None:
+        """Load the models that speak, and make everything warm; a damaged one speaks no more."""
+        for digest in self.store.speaking():
+            self._try(digest, now)
+        self._rehearse(())
 
     def look(self, now: float) -> None:
         """Swap to what was promoted since the last look, if it comes through every check."""
@@ -115,8 +115,9 @@ class Succession:
         for digest in self.store.current():
             if digest in self.store.speaking():
                 self._load(digest)
-            elif self.store.claim(digest, now):
-                self._try(digest, now)
+            elif self.store.claim(digest, now) and self._try(digest, now):
+                self.store.serve(digest, now)
+                log.info("model_speaks", digest=digest)
 
     def _load(self, digest: str) -> None:
         """Have a model at hand that another worker found well."""
@@ -125,18 +126,19 @@ class Succession:
         except ModelRejected as error:
             log.error("model_refused", digest=digest, reason=error.reason)  # noqa: TRY400
 
-    def _try(self, digest: str, now: float) -> None:
+    def _try(self, digest: str, now: float) -> bool:
+        """Return whether a model brings a simulated ECG to a report; it is refused if not."""
         try:
             self._rehearse((digest,))
         except ModelRejected as error:
             log.error("model_refused", digest=digest, reason=error.reason)  # noqa: TRY400
             self.store.refuse(digest, error.message, now)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the one before speaks on
+        except Exception as error:  # noqa: BLE001 - whatever it is, the node works without it
             log.error("model_refused", digest=digest, error=without_data(error))  # noqa: TRY400
             self.store.refuse(digest, "It does not bring a simulated ECG to a report.", now)
         else:
-            self.store.serve(digest, now)
-            log.info("model_speaks", digest=digest)
+            return True
+        return False
 
     def _rehearse(self, digests: tuple[str, ...]) -> None:
         plan = Plan.of(self.settings, models=digests)

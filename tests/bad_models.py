@@ -120,6 +120,14 @@ def carded(**words: Any) -> Made:
     return lambda: with_card(graph(), json.dumps(json.loads(card().to_json()) | words))
 
 
+def without_card(size: int) -> bytes:
+    """Return a whole model of so many bytes, as another tool writes it: it is adopted."""
+    weights = TensorProto(
+        name="more", data_type=TensorProto.FLOAT, dims=[size // 4], raw_data=bytes(size)
+    )
+    return graph(weights=[weights]).SerializeToString()
+
+
 def zipped() -> bytes:
     buffer = BytesIO()
     with ZipFile(buffer, "w") as archive:

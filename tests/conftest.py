@@ -1,5 +1,7 @@
 """Fixtures that every room's tests share."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,21 @@ from node import Node, free_port
 from dicom_node import cli
 from dicom_node.pacs import Pacs
 from dicom_node.settings import CONFIG_VARIABLE
+
+MEMORY = Path("/dev/shm")
+ROOM = 4_000_000_000
+"""Bytes that the tests' files may come to."""
+
+
+def pytest_configure() -> None:
+    """Keep the tests' files in memory where there is room: to wait for a disk proves nothing."""
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: while a test waits for a peer, another works."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,11 @@
-"""A real node for tests: `sinusnode serve` as a process, its settings in a folder of its own."""
+"""A real node for tests: `sinusnode serve` as a process, its settings in a folder of its own.
+
+Importing takes most of a node's start. Nodes are therefore forked from one process that has
+imported all and done nothing else, but for those that are to start as they do at a site.
+"""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,11 +13,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import patch
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from dicom_node import cli, failpoints
 from dicom_node import settings as settings_module
 from dicom_node.demo import free_port
 from dicom_node.ledger import Ledger, State
@@ -29,6 +37,9 @@ SETTLED = {
 }
 READY_WITHIN = 60.0
 
+_NURSERY = multiprocessing.get_context("forkserver")
+_NURSERY.set_forkserver_preload(["training.cli", "dicom_node.node"])
+
 
 def poll(condition: Any, seconds: float = 30.0, pause: float = 0.05) -> bool:
     """Return whether the condition became true within some seconds."""
@@ -38,6 +49,41 @@ def poll(condition: Any, seconds: float = 30.0, pause: float = 0.05) -> bool:
             return True
         time.sleep(pause)
     return bool(condition())
+
+
+def _serve(config: str, environment: Mapping[str, str], log: str) -> None:
+    """Be `sinusnode serve -c CONFIG`."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.environ.clear()
+    os.environ.update(environment)
+    failpoints.arm(environment.get(failpoints.VARIABLE, ""))
+    sys.argv = ["sinusnode", "serve", "-c", config]
+    cli.main()
+
+
+class _Born:
+    """A forked node, with the words of `subprocess.Popen`."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._process: ForkServerProcess = _NURSERY.Process(target=_serve, args=arguments)
+        with patch.dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"):
+            self._process.start()
+        self.pid = self._process.pid
+        self.kill = self._process.kill
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, seconds: float) -> int:
+        self._process.join(seconds)
+        code = self.poll()
+        assert code is not None, f"process {self.pid} goes on"
+        return code
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
 
 
 @dataclass
@@ -52,15 +98,20 @@ class Node:
         Ports of loopback PACSs, by AE title.
     overrides
         Environment settings, for example ``{"WORK__WORKERS": "1"}``.
+    failpoint
+        Where it dies, fails or waits, as :mod:`dicom_node.failpoints` puts it.
+    afresh
+        Whether it starts by the command line, in a new interpreter.
     """
 
     folder: Path
     destinations: Mapping[str, int] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
     failpoint: str = ""
+    afresh: bool = False
     port: int = field(default_factory=free_port)
     ops_port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | _Born | None = None
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +140,7 @@ class Node:
     def environment(self) -> dict[str, str]:
         named = {f"SINUSNODE__{key}": value for key, value in self.overrides.items()}
         if self.failpoint:
-            named["SINUSNODE_FAILPOINT"] = self.failpoint
+            named[failpoints.VARIABLE] = self.failpoint
         return os.environ | named
 
     @property
@@ -112,6 +163,9 @@ class Node:
     def launch(self) -> None:
         """Start the process and return at once."""
         with (self.folder / "log").open("ab") as log:
+            if not self.afresh:
+                self.process = _Born(str(self.config), dict(self.environment), log.name)
+                return
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "dicom_node", "serve", "-c", str(self.config)],
                 env=self.environment,

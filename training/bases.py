@@ -1,8 +1,8 @@
 """What a run starts from: an architecture by its name, or a net that has learned already.
 
 A package brings its card: recipe, keys and digest. An ONNX file of ExChanGeAI says its recipe in
-its own way; any other file without a card takes the recipe that the plan states. A checkpoint of
-ECGFounder is known by its suffix.
+its own way, and so does a module that :mod:`training.custom` wrote; any other file without a card
+takes the recipe that the plan states. A checkpoint of ECGFounder is known by its suffix.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ import torch
 from analysis.card import FEATURES_INPUT, Card
 from analysis.errors import ModelReason, ModelRejected
 from analysis.model import CARD_KEY, SHIPPED
-from analysis.recipe import Recipe
+from analysis.recipe import Recipe, strict_json
 from analysis.vetting import parse
 from dicom_node.models import ModelStore
 from training import ecgfounder, exchangeai
@@ -26,6 +26,7 @@ from training.branches import ecg_branch
 from training.calibrate import without_calibration
 from training.cards import ACTIVATIONS
 from training.convert import Imported, NotTheSame, replace_head, to_torch
+from training.custom import RECIPE_KEY
 from training.plan import CURRENT, RECIPE, Mode, Plan
 from training.prepare import CannotTrain
 
@@ -166,6 +167,8 @@ def _stated(plan: Plan, content: bytes) -> tuple[Card | None, Recipe]:
     if CARD_KEY in properties:
         card = _card(properties)
         return card, card.recipe
+    if RECIPE_KEY in properties:
+        return None, _fitting(_recipe(properties), model)
     said = plan.recipe if plan.recipe != RECIPE else None
     if "target_keys" in properties:
         described = exchangeai.describe(content, unit=said.unit if said else None)
@@ -184,13 +187,22 @@ def _card(properties: Mapping[str, str]) -> Card:
         raise ModelRejected(ModelReason.INVALID_CARD, f"its card is not valid: {error}.") from None
 
 
+def _recipe(properties: Mapping[str, str]) -> Recipe:
+    try:
+        return Recipe.from_mapping(strict_json(properties[RECIPE_KEY]))
+    except (ValueError, TypeError) as error:
+        raise ModelRejected(
+            ModelReason.INVALID_CARD, f"its recipe is not valid: {error}."
+        ) from None
+
+
 def _fitting(recipe: Recipe, model: Any) -> Recipe:
     """Return the recipe if the graph reads what it makes."""
     sizes = [item.dim_value for item in model.graph.input[0].type.tensor_type.shape.dim]
     if sizes[1:] != [len(recipe.leads), recipe.samples]:
         raise ModelRejected(
             ModelReason.WRONG_SHAPE,
-            f"it reads {sizes[1:]} leads and samples, and the plan's recipe makes"
+            f"it reads {sizes[1:]} leads and samples, and the recipe makes"
             f" {[len(recipe.leads), recipe.samples]}.",
         )
     return recipe

@@ -6,14 +6,31 @@ with this package as without.
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
+from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from dicom_node.cli import OK, REFUSED, USAGE, Json, Leads, Rate, Stop, Unit
+from dicom_node.cli import (
+    _DATE,
+    OK,
+    REFUSED,
+    UNREACHABLE,
+    USAGE,
+    Config,
+    Json,
+    Leads,
+    Rate,
+    Stop,
+    Unit,
+    _days,
+    _settings,
+)
 from training import admin_cli, study_cli
 from training.model_cli import models
 from training.run_cli import evaluate, train
@@ -28,6 +45,7 @@ if TYPE_CHECKING:
 
 _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
+_LARGEST_REPORT = 16 * 2**20  # bytes
 _SHOWN = 20
 """Refusals and problems that are printed one by one where no --json is asked for."""
 
@@ -265,6 +283,51 @@ def import_labels(
         found.append((f"{len(reports)} reports", signed))
     taken = [_take(opened, name, rows, as_json) for name, rows in found]
     raise typer.Exit(OK if all(taken) else REFUSED)
+
+
+@labels.command("fetch")
+def fetch_labels(
+    source: Annotated[str | None, typer.Argument(help="A DICOMweb source of the settings.")] = None,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=_DATE, help="First study date.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=_DATE, help="Last one; by default today.")
+    ] = None,
+    corpus: CorpusFolder = _CORPUS,
+    own_map: Map = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="The node's archive, for reports on what came from there.")
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch over-reads from the PACS: reports beside the ECGs that a physician signed."""
+    from dicom_node.dicomweb import Client
+    from dicom_node.link import Unreachable
+    from dicom_node.retrieve import Stopped, source_named
+    from dicom_node.settings import WebSource
+    from training.over_reads import find_reports, read_reports
+
+    opened, words, days = _corpus(corpus), _map(own_map), _days(first, last)
+    settings = _settings(config)
+    try:
+        chosen = source_named(settings, source)
+    except Stopped as error:
+        raise Stop(str(error), REFUSED) from None
+    if not isinstance(chosen, WebSource):
+        raise Stop(f"{chosen.name} sends reports by C-MOVE alone: name one with a url.", REFUSED)
+    keys = _archive(archive).pseudonyms if archive else None
+    with closing(Client(chosen)) as client:
+        found = chain.from_iterable(
+            find_reports(client, f"{days[0] + timedelta(number):%Y%m%d}", _LARGEST_REPORT)
+            for number in range((days[1] - days[0]).days + 1)
+        )
+        try:
+            rows = read_reports(found, opened, words=words, archive=keys)
+        except Unreachable as error:
+            raise Stop(f"{error}.", UNREACHABLE) from None
+    _take(opened, chosen.name, rows, as_json)
 
 
 def _take(corpus: "Corpus", name: str, rows: "Rows", as_json: bool) -> bool:

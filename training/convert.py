@@ -9,7 +9,6 @@ the runtime. Going back, every export is held against torch before anyone gets i
 import contextlib
 import copy
 import io
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from analysis.errors import ModelReason, ModelRejected
 from analysis.package import open_session
 from analysis.vetting import parse, vet
 from training.architectures import Net, linear_head
-from training.mending import IR_VERSION, mend, put_to_rest, tidy
+from training.mending import IR_VERSION, is_path, mend, put_to_rest, tidy
 from training.operators import convert, untrainable
 
 OPSET: Final = 17
@@ -333,9 +332,8 @@ def _part(
 
 def _dotted(target: str) -> str:
     """Return the path of a layer, as it was before the converter wrote slashes for dots."""
-    parts = target.split("/")
-    usable = all(re.fullmatch(r"\w+", part) and not hasattr(fx.GraphModule, part) for part in parts)
-    return ".".join(parts) if usable else target
+    path = target.replace("/", ".")
+    return path if is_path(path) else target
 
 
 def _inputs(layer: nn.Module) -> int:

@@ -131,7 +131,7 @@ class Learner:
     """One model that learned from the corpus."""
 
     model: str
-    """SHA-256 of its package."""
+    """SHA-256 of its file: a package, an ONNX file, or a checkpoint that a study keeps."""
     records: int
     """From how many recordings that are still there."""
     withdrawn: int

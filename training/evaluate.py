@@ -458,8 +458,34 @@ def _of_key(answers: _Answers, at: int, found: _Drawn, threshold: float | None, 
         chance_ece=chance,
         roc=_thinned(zip(false, true, strict=True)),
         precision_recall=_thinned(zip(recall, precision, strict=True)),
-        operating_points=tuple(_operating_points(false, true, cuts, positive)),
+        operating_points=tuple(
+            replace(point, figures=_figures_at(answers, at, point.threshold, found, seed))
+            for point in _operating_points(false, true, cuts, positive)
+        ),
     )
+
+
+def _figures_at(
+    answers: _Answers, at: int, threshold: float, found: _Drawn, seed: int
+) -> dict[str, Interval]:
+    """Return what a threshold does, in the same resamples as everything else."""
+    rows = answers.known[:, at]
+    calls, positive = answers.given[rows, at] >= threshold, answers.truth[rows, at] > 0
+
+    def statistic(weights: Array) -> dict[str, Array]:
+        counts = measures.confusion(calls, positive, weights[:, rows])
+        return {name: measure(counts) for name, measure in _AT_A_THRESHOLD.items()}
+
+    resamples = len(found[at, RANKED]) - 1
+    drawn = bootstrap(statistic, answers.patients, resamples=resamples, seed=seed)
+    return {name: interval(figures) for name, figures in drawn.items()}
+
+
+_AT_A_THRESHOLD: Final = {
+    "sensitivity": measures.sensitivity,
+    "specificity": measures.specificity,
+    "F1": measures.f1,
+}
 
 
 def _cells(calls: Mask, positive: Mask) -> tuple[int, int, int, int]:

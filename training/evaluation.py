@@ -1,7 +1,7 @@
 """What was found when answers were judged: figures with their intervals, and their stored form."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -51,6 +51,8 @@ class OperatingPoint:
     sensitivity: float
     specificity: float
     f1: float
+    figures: Figures = field(default_factory=dict)
+    """Sensitivity, specificity and F1 with their intervals, the threshold held fast."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

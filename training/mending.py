@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+from torch import fx
 
 from analysis.vetting import bound_sizes
 
@@ -33,6 +34,8 @@ _ROOM = 2**27
 _FILL = 2
 """Place of what Pad fills with among its inputs."""
 _WEIGHT: Final = ".weight"
+_TAKEN: Final = frozenset(dir(fx.GraphModule({}, fx.Graph())))
+"""What modules call parts of their own, so that no layer may be called so."""
 _PASSES = 64
 """Layers deep that sizes may hang on each other."""
 
@@ -170,7 +173,7 @@ def _forget_zero_states(graph: Any) -> None:
 
 
 def _forget_zero_fills(graph: Any) -> None:
-    """Let Pad fill with 0 by default: the runtime (1.27) merges a stated 0 into MaxPool, as -inf."""
+    """Let Pad fill with 0 by default: the runtime merges a stated 0 into MaxPool as -inf."""
     known = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     for node in graph.node:
         if node.op_type == "Pad" and len(node.input) > _FILL and node.input[_FILL] in known:
@@ -207,7 +210,13 @@ def _name_layers(graph: Any) -> None:
 def _stem(node: Any, weights: Collection[str]) -> str | None:
     """Return what the weights of a node are called, as torch calls them; None for others."""
     found = [name for name in node.input if name in weights and name.endswith(_WEIGHT)]
-    return _bare(found[0].removesuffix(_WEIGHT)) if len(found) == 1 else None
+    stem = _bare(found[0].removesuffix(_WEIGHT)) if len(found) == 1 else ""
+    return stem if is_path(stem) else None
+
+
+def is_path(name: str) -> bool:
+    """Return whether layers may have these names, which stand between dots."""
+    return all(re.fullmatch(r"\w+", part) and part not in _TAKEN for part in name.split("."))
 
 
 def _short(name: str) -> str:

@@ -5,6 +5,7 @@ Digests may be cut short wherever one model alone begins so.
 
 import getpass
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -165,6 +166,45 @@ def export(
         _print_json({"digest": whole, "file": str(file)})
     else:
         _say(f"{file} written.")
+
+
+@models.command()
+def module(
+    path: Annotated[str, typer.Argument(help="Where it is imported from: package.module:Name.")],
+    file: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Its tensors, safetensors; by default as it is made.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="What it is made with, as TOML: width=32")
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="Its input, where not as usual, as TOML: samples=5000"),
+    ] = None,
+    folder: Annotated[Path, typer.Option("--from", help="Folder that holds the code.")] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Write a PyTorch module of your own as a base to learn from. Its code is run."""
+    from dicom_node.models import publish
+    from training.convert import NotTheSame
+    from training.custom import as_base, load_module
+    from training.plan import recipe_of
+    from training.run_cli import table_of
+
+    sys.path.insert(0, str(folder.absolute()))
+    with _refusals():
+        try:
+            wanted = recipe_of(table_of(recipe or ()))
+            options = table_of(option or ())
+            made = load_module(path, allowed=[path], weights=weights, options=options)
+            publish(file, as_base(made, wanted))
+        except (ValueError, NotTheSame) as error:
+            raise Stop(f"{error}", REFUSED) from None
+    leads, rate, unit = len(wanted.leads), wanted.sampling_frequency, wanted.unit
+    said = f"{leads} leads, {wanted.samples} samples at {rate:g} Hz in {unit}"
+    document = {"file": str(file), "module": path, "recipe": wanted.to_mapping()}
+    _tell(as_json, document, f"{file} written: {said}. `sinusnode train --base {file}`")
 
 
 def _content(file: Path, unit: str | None) -> tuple[bytes, list[str]]:

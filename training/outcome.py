@@ -91,10 +91,10 @@ def bring_out(
     verdict = _verdict(work, judged, same, content if card else None)
     put(folder / VERDICT, verdict.to_json().encode())
     made = Made(model=None, card=card, parity=same, verdict=verdict)
-    if card is None:
-        return made
     digest = hashlib.sha256(content).hexdigest()
     work.prepared.corpus.learned(digest, {*work.taught, *work.inherited})
+    if card is None:
+        return made
     if store is not None:
         store.add_candidate(content, now, _evidence(work, judged, made))
     return replace(made, model=digest)

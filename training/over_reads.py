@@ -6,15 +6,21 @@ of who signed, and the month in which the quarter of the signature began.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+from pydicom.dataset import Dataset
 
 import analysis
 from analysis.formats import dicom
 from dicom_node.archive import Pseudonyms
+from dicom_node.dicomweb import IMAGE, SERIES, STUDY, Client
+from dicom_node.link import Unanswered, Unreachable
 from dicom_node.report import is_own
 from dicom_node.report.objects import UNREADABLE
+from dicom_node.report.uids import is_uid
 from training.corpus import Corpus
 from training.label_maps import SCT, LabelMap, standard_map
 from training.labels import Fault, Label, Origin, Problem, Rows, Value
@@ -23,6 +29,11 @@ _SCHEMES: Final = {"SRT": SCT, "SNM3": SCT}
 """Designators of older reports (PS3.16 §8.1)."""
 _DEEPEST: Final = 32
 _DATE: Final = re.compile(r"\d{6,}")
+_REPORT, _ECG = "SR", "ECG"
+"""Modality (0008,0060)."""
+
+Named = tuple[str, Callable[[], bytes]]
+"""What a report is called, and how to get it."""
 
 
 def read_over_reads(
@@ -39,18 +50,69 @@ def read_over_reads(
     archive
         Of the node's archive, where recordings came from there; it needs the node's key.
     """
+    named = [(path.name, path.read_bytes) for path in files]
+    return read_reports(named, corpus, words=words, archive=archive)
+
+
+def find_reports(client: Client, day: str, largest: int) -> Iterator[Named]:
+    """Yield the reports beside ECGs that a DICOMweb server has of one study date (YYYYMMDD).
+
+    A report is retrieved when it is read.
+
+    Parameters
+    ----------
+    largest
+        Bytes of one report.
+
+    Raises
+    ------
+    dicom_node.link.Unreachable
+        If the server does not answer.
+    """
+    asked = {"StudyDate": day, "ModalitiesInStudy": _REPORT}
+    for study in _uids(client.search(STUDY, **asked, StudyInstanceUID=""), "StudyInstanceUID"):
+        for kept in _of_ecgs(client, study):
+            named = {"StudyInstanceUID": study, "SeriesInstanceUID": kept}
+            found = client.search(IMAGE, **named, SOPInstanceUID="")
+            for uid in _uids(found, "SOPInstanceUID"):
+                yield uid, partial(client.retrieve, study, kept, uid, largest)
+
+
+def _of_ecgs(client: Client, study: str) -> list[str]:
+    """Return the series of reports of a study that holds ECGs."""
+    series = list(client.search(SERIES, StudyInstanceUID=study, Modality="", SeriesInstanceUID=""))
+    if not any(item.get("Modality") == _ECG for item in series):
+        return []
+    reports = (item for item in series if item.get("Modality") == _REPORT)
+    return list(_uids(reports, "SeriesInstanceUID"))
+
+
+def _uids(found: Iterable[Dataset], keyword: str) -> Iterator[str]:
+    """Yield the UIDs of answers: what is none reaches no path."""
+    return filter(is_uid, [str(item.get(keyword) or "") for item in found])
+
+
+def read_reports(
+    reports: Iterable[Named],
+    corpus: Corpus,
+    *,
+    words: LabelMap | None = None,
+    archive: Pseudonyms | None = None,
+) -> Rows:
+    """Return the same of reports wherever they come from; see :func:`read_over_reads`."""
     keys = [corpus.pseudonyms, *([archive] if archive else [])]
     reader = _Reader(corpus, words or standard_map(), keys)
     labels: list[Label] = []
     problems: list[Problem] = []
-    for number, path in enumerate(files, 1):
-        found = reader.read(path)
+    number = 0
+    for number, (name, load) in enumerate(reports, 1):
+        found = reader.read(load)
         if isinstance(found, tuple):
             fault, sentence = found
-            problems.append(Problem(number, fault, f"{path.name}: {sentence}"))
+            problems.append(Problem(number, fault, f"{name}: {sentence}"))
         else:
             labels += found
-    return Rows(labels=tuple(labels), patients={}, problems=tuple(problems), rows=len(files))
+    return Rows(labels=tuple(labels), patients={}, problems=tuple(problems), rows=number)
 
 
 class _Reader:
@@ -63,10 +125,16 @@ class _Reader:
         self.keys = keys
         self.visible = {record.id: record.ai_visible for record in corpus.records}
 
-    def read(self, path: Path) -> list[Label] | tuple[Fault, str]:
+    def read(self, load: Callable[[], bytes]) -> list[Label] | tuple[Fault, str]:
         """Return the labels of one report, or why it gives none."""
         try:
-            return self._labels(dicom.parse(path.read_bytes()))
+            return self._labels(dicom.parse(load()))
+        except Unanswered as error:
+            if error.status is None:
+                raise
+            return Fault.NOT_A_REPORT, f"it does not come ({error})."
+        except Unreachable:
+            raise
         except (OSError, analysis.Undecodable, *UNREADABLE) as error:
             return Fault.NOT_A_REPORT, f"it cannot be read as a report ({type(error).__name__})."
 

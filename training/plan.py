@@ -362,7 +362,7 @@ class Plan:
         if absent := [name for name in ("name", "keys") if name not in values]:
             raise ValueError(f"The plan does not say its {' and its '.join(absent)}.")
         if "recipe" in values:
-            values["recipe"] = _recipe(values["recipe"])
+            values["recipe"] = recipe_of(values["recipe"])
         if "augment" in values:
             values["augment"] = Augment(**_known("augment", values["augment"], Augment))
         if isinstance(values.get("split"), Mapping):
@@ -420,8 +420,8 @@ def _known(what: str, document: object, kind: type[Any]) -> Mapping[str, Any]:
     return document
 
 
-def _recipe(document: object) -> Recipe:
-    """Return the recipe of a table; what it leaves out is as in ``RECIPE``."""
+def recipe_of(document: object) -> Recipe:
+    """Return the recipe of a table; what it leaves out is as in ``RECIPE``. Or ValueError."""
     given = _known("recipe", document, Recipe)
     try:
         return Recipe.from_mapping(RECIPE.to_mapping() | dict(given))

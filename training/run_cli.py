@@ -130,8 +130,7 @@ def _plan(file: Path | None, said: Mapping[str, Any], options: Sequence[str]) ->
 
     try:
         document: dict[str, Any] = {**(_read(file) if file else {}), **said}
-        for option in options:
-            _merge(document, _table_of(option))
+        _merge(document, table_of(options))
         if "name" not in document and "keys" in document:
             document["name"] = "-".join(document["keys"])
         plan = Plan.from_mapping(document)
@@ -154,6 +153,14 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Stop(f"{file} is no plan: it holds no table.", USAGE)
     return document
+
+
+def table_of(options: Sequence[str]) -> dict[str, Any]:
+    """Return what options say, each a field and its value as TOML has it."""
+    table: dict[str, Any] = {}
+    for option in options:
+        _merge(table, _table_of(option))
+    return table
 
 
 def _table_of(option: str) -> dict[str, Any]:

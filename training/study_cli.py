@@ -1,6 +1,6 @@
 """The commands `sinusnode few-shot` and `sinusnode which-model`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -60,6 +60,9 @@ def few_shot(
     mode: Annotated[str | None, typer.Option(help="head or all; by default all.")] = None,
     origin: Origins = None,
     seeds: Annotated[int, typer.Option(min=2, help="Splits and draws.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the learning curve, drawn and as a table.")
+    ] = None,
     option: Set = None,
     folder: Folder = None,
     processes: Processes = 1,
@@ -85,6 +88,8 @@ def few_shot(
         )
     for shot in shots:
         _show_shot(shot, as_json)
+    if out:
+        _draw(shots, wanted, out)
     left = sorted(set(counts) - {shot.positives for shot in shots})
     if left:
         _report(f"Too few patients have {wanted.keys[0]} for {', '.join(map(str, left))}.")
@@ -171,6 +176,24 @@ def _show_shot(shot: "Shot", as_json: bool) -> None:
         _print_json({"kind": "shot"} | asdict(shot))
     else:
         _out.print(shot.said, highlight=False, markup=False)
+
+
+def _draw(shots: "Sequence[Shot]", plan: "Plan", folder: Path) -> None:
+    """Write the learning curve of both starts: SVG, PNG, and Markdown."""
+    from training.figures import CurvePoint, curve_table, learning_curve
+
+    points = [
+        CurvePoint(series=series, count=shot.positives, figure=figure)
+        for shot in shots
+        for series, figure in (
+            (f"from {Path(plan.base).name}", shot.learned),
+            ("from random weights", shot.random),
+        )
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    drawing = learning_curve(points, "AUROC")
+    drawing.save(folder)
+    (folder / f"{drawing.name}.md").write_text(curve_table(points, "AUROC"), encoding="utf-8")
 
 
 def _show_choice(found: "Choice") -> None:

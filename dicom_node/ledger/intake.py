@@ -102,7 +102,7 @@ def _receive(connection: Connection, item: Received, plan: str, plan_digest: str
     known = connection.execute(_KNOWN, {"uid": item.sop_instance_uid}).all()
     for row in known:
         if row.sha256 == item.blob.sha256 and row.lost:
-            return _back(connection, row, item)
+            return _back(connection, row, item, archive_only=archive_only)
         if row.sha256 == item.blob.sha256:
             release = row.archive_only and not archive_only
             return _again(connection, row.id) if release else Receipt.DUPLICATE
@@ -134,7 +134,9 @@ def _again(connection: Connection, instance_id: int) -> Receipt:
     return Receipt.RELEASED
 
 
-def _back(connection: Connection, row: sa.Row[Any], item: Received) -> Receipt:
+def _back(
+    connection: Connection, row: sa.Row[Any], item: Received, *, archive_only: bool
+) -> Receipt:
     """Give a row its bytes again, and have it tried again; a conflict stays one."""
     conflict = row.reason == Quarantine.CONFLICT
     connection.execute(
@@ -146,6 +148,7 @@ def _back(connection: Connection, row: sa.Row[Any], item: Received) -> Receipt:
         .where(instances.c.id == row.id)
         .values(
             **blob_values(item.blob),
+            archive_only=archive_only,
             next_at=item.received_at,
             fence=instances.c.fence + 1,
             **({} if conflict else again),

@@ -64,6 +64,7 @@ class Ledger(Database):
     drop = writes(redirection.drop)
     dropped = reads(redirection.dropped)
 
+    purgeable = reads(retention.purgeable)
     purge = writes(retention.purge)
     purged = reads(retention.purged)
 

@@ -1,7 +1,7 @@
 """Retention: whose bytes are given up; the row stays, so that what is sent again is known."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,37 +38,37 @@ def is_purged(part: Part) -> sa.ColumnElement[bool]:
     return sa.exists().where(purges.c.instance_id == instances.c.id, purges.c.part == part)
 
 
-def purge(connection: Connection, rule: Rule, after: int, limit: int, now: float) -> list[int]:
-    """Return the rows whose part was given up, in order; each batch is a row of the audit trail.
+def purgeable(connection: Connection, rule: Rule, numbers: range) -> list[int]:
+    """Return which of the rows with these numbers may give up their part."""
+    among = instances.c.id.between(numbers.start, numbers.stop - 1)
+    return list(connection.scalars(sa.select(instances.c.id).where(among, *_conditions(rule))))
+
+
+def purge(connection: Connection, rule: Rule, rows: Collection[int], now: float) -> list[int]:
+    """Return those of the rows whose part was given up: a row of the audit trail says so.
 
     Parameters
     ----------
-    after
-        Only rows with a higher number.
-    limit
-        At most so many.
+    rows
+        What :func:`purgeable` returned; what no longer meets the rule is left alone.
     now
         UTC, seconds since the epoch.
     """
-    query = (
-        sa.select(instances.c.id)
-        .where(
-            instances.c.id > after,
-            instances.c.state == rule.state,
-            _RESTS_SINCE[rule.state] <= rule.before,
-            ~is_purged(rule.part),
-        )
-        .order_by(instances.c.id)
-        .limit(limit)
-        .with_for_update()
-    )
-    found = list(connection.scalars(query))
+    query = sa.select(instances.c.id).where(instances.c.id.in_(rows), *_conditions(rule))
+    found = list(connection.scalars(query.order_by(instances.c.id).with_for_update()))
     if found:
         marks = [{"instance_id": number, "part": rule.part, "at": now} for number in found]
         connection.execute(purges.insert(), marks)
         detail = json.dumps({"part": rule.part, "rows": found})
         append(connection, Event(event=PURGED, reason=rule.state, detail=detail), now)
     return found
+
+
+def _conditions(rule: Rule) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions of a rule; `coalesce` keeps databases from the index of the state."""
+    in_state = sa.func.coalesce(instances.c.state, "") == rule.state
+    rests_long = _RESTS_SINCE[rule.state] <= rule.before
+    return in_state, rests_long, ~is_purged(rule.part)
 
 
 def purged_of(connection: Connection, instance_id: int) -> dict[Part, float]:

@@ -45,10 +45,13 @@ class Installation:
     """One data folder, filled without a network."""
 
     folder: Path
+    database: str | None = None
     settings: Settings = field(init=False)
 
     def __post_init__(self) -> None:
-        self.settings = Settings(storage=Storage(folder=self.folder), admin=Admin())
+        self.settings = Settings(
+            storage=Storage(folder=self.folder, database=self.database), admin=Admin()
+        )
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(self.settings.database_url)
         self.ledger.create()

@@ -1,8 +1,10 @@
 """Server time of every page with a hundred thousand recordings, and the ECG page in Chromium.
 
-Run `PYTHONPATH=tests python tests/admin/pages_speed.py [RECORDINGS]`; the last line needs Chromium.
+Run `PYTHONPATH=tests python tests/admin/pages_speed.py [--recordings N] [--database URL]`, the URL
+that of an empty PostgreSQL database; the last line needs Chromium.
 """
 
+import argparse
 import json
 import statistics
 import sys
@@ -85,7 +87,7 @@ def addresses(digest: str) -> tuple[str, ...]:
         "/", "/?statement=lbbb", "/?device=el250", "/?state=QUARANTINED",
         f"/?patient={77:032x}", "/?first=2026-03-01&last=2026-03-02", "/ecg/4", "/ecg/4/tracing",
         "/upload", "/recordings", "/training", "/models", f"/models/{digest}", "/datasets",
-        "/schedule", "/system",
+        "/schedule", "/system", "/api/v1/notices",
     )  # fmt: skip
 
 
@@ -94,8 +96,8 @@ def say(name: str, milliseconds: list[float]) -> None:
     sys.stdout.write(f"{name:44} median {middle:6.0f} ms  worst {worst:6.0f} ms\n")
 
 
-def time_server(folder: Path) -> None:
-    with opened(folder) as desk:
+def time_server(made: Installation) -> None:
+    with opened(made.folder, storage=made.settings.storage) as desk:
         key = desk.office.accounts.add_key("all", list(Role), desk.office.clock())[1]
         headers = {"Authorization": f"Bearer {key}"}
         digest = desk.get("/models", Role.ADMIN).json[0]["digest"]
@@ -148,16 +150,20 @@ def time_browser(made: Installation) -> None:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else RECORDINGS
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recordings", type=int, default=RECORDINGS)
+    parser.add_argument("--database")
+    wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        made = Installation(Path(folder))
+        made = Installation(Path(folder), wanted.database)
         made.user("ada", *Role)
         made.receive([*(simulated(Kind.SINUS, n) for n in range(3)), encoded(cart_ecg())])
-        with opened(Path(folder)):
+        with opened(made.folder, storage=made.settings.storage):
             """Bring the index to the ledger's first rows."""
-        fill(made, count)
-        sys.stdout.write(f"{count} recordings in the ledger, SQLite\n")
-        time_server(Path(folder))
+        fill(made, wanted.recordings)
+        kind = made.settings.database_url.split(":", maxsplit=1)[0]
+        sys.stdout.write(f"{wanted.recordings} recordings in the ledger, {kind}\n")
+        time_server(made)
         time_browser(made)
         made.close()
 

@@ -65,9 +65,8 @@ def test_day_leaves_a_row_for_each_action_here_and_at_the_syslog_server(desk: De
     messages: list[str] = []
     for number, action in enumerate(done):
         method, path = action.what.split(" ")
-        assert desk.ask(method, path, action.who, **(action.how or {})).status == action.status, (
-            action
-        )
+        answer = desk.ask(method, path, action.who, **(action.how or {}))
+        assert answer.status == action.status, action
         if number in OUTAGE:
             try:
                 forward(desk.office)

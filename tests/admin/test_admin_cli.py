@@ -150,3 +150,13 @@ def test_trail_is_printed_as_audit_messages_one_on_a_line(run: Run) -> None:
     assert line.startswith("<85>1 ")
     assert fromstring(line[line.index("<AuditMessage>") :]).tag == "AuditMessage"
     assert run("admin", "audit", "--after", "1").out == ""
+
+
+def test_end_of_the_trail_is_told_and_held_against_one_that_was_kept(run: Run) -> None:
+    run("admin", "key", "add", "robot", "--role", "viewer")
+    kept = run("admin", "audit", "--verify").out.strip()
+    run("admin", "key", "add", "other", "--role", "viewer")
+    assert run("admin", "audit", "--known", kept).out.startswith("2:")
+    gone = run("admin", "audit", "--known", f"3{kept[1:]}")
+    assert (gone.status, "its end was cut off" in gone.err) == (1, True)
+    assert run("admin", "audit", "--known", "all").status == 2

@@ -63,7 +63,8 @@ def test_only_an_admin_changes_and_only_with_a_reason(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "status"),
     [
-        ("dicom.host", "0.0.0.0", 404), ("admin.certificate", None, 404), ("log.level", "all", 422),
+        ("dicom.host", "0.0.0.0", 404), ("destinations.PACS.host", "10.0.0.1", 404),
+        ("admin.certificate", None, 404), ("log.level", "all", 422),
         ("log.level", ["debug"], 422), ("models.speak", 1, 422), ("log.level", "x" * 65, 422),
     ],
 )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from installed import Installation, cart_ecg, encoded, simulated
 from office import Desk, opened
 from tiny_model import packed
@@ -17,6 +18,7 @@ from training.admin.pages import training
 from training.admin.pages.assets import PLOTLY, STATIC
 from training.admin.pages.training import Choice
 from training.admin.policy import PAGES
+from training.admin.tables import recordings
 from training.architectures import ARCHITECTURES
 from training.plan import Plan
 
@@ -238,6 +240,13 @@ def test_poor_ecg_says_so_and_states_nothing(reader: Reader) -> None:
     assert 'class="finding' not in text
 
 
+def test_who_may_change_settings_sees_them_with_what_the_file_says(reader: Reader) -> None:
+    status, text = reader.get("/system", Role.ADMIN)
+    assert status == 200
+    assert re.search(r'<td class="mono">drift\.share</td>.*?<td[^>]*>0\.05</td>', text, re.DOTALL)
+    assert "drift.share" not in reader.get("/system", Role.OPERATOR)[1]
+
+
 def test_arrows_lead_to_the_neighbours_that_were_analysed(reader: Reader) -> None:
     _, text = reader.get("/ecg/3", Role.OPERATOR)
     assert 'rel="prev" href="/ecg/4"' in text
@@ -279,6 +288,15 @@ def test_page_of_what_is_not_there_is_a_sentence(reader: Reader) -> None:
         status, text = reader.get(path, *Role)
         assert status == 404, path
         assert "There is no " in text
+
+
+def test_what_lists_are_made_from_fits_columns_of_a_database_that_counts(reader: Reader) -> None:
+    rows = reader.desk.office.ledger.query(recordings.select())
+    assert len(rows) >= 4
+    for row in rows:
+        for column, value in zip(recordings.c, row, strict=True):
+            if isinstance(column.type, sa.String) and column.type.length:
+                assert len(value or "") <= column.type.length, column.name
 
 
 # Learning
@@ -338,6 +356,8 @@ def test_model_in_service_is_judged_on_the_labelled_recordings(reader: Reader) -
     status, text = reader.get(path, Role.TRAINER)
     assert status == 200, text
     assert '"key":"rbbb"' in text
+    assert reader.get(f"{path}&site=upload", Role.TRAINER)[0] == 200
+    assert reader.get(f"{path}&site=elsewhere", Role.TRAINER)[0] == 409
     _, text = reader.get("/datasets", Role.TRAINER)
     assert "Left bundle branch block" in text
     _, text = reader.get("/training", Role.TRAINER)

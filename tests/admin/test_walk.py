@@ -63,6 +63,8 @@ _DRAWN = """() => {
   return found;
 }"""
 """Points of each curve, mm, by the label that stands at it."""
+_FAULTS = Path(__file__).with_name("accessible.js").read_text()
+"""What a reader by keyboard, by ear or with weak eyes would stumble over (WCAG 2.2, AA)."""
 _WORD = r'<word xMin="([\d.]+)" yMin="([\d.]+)"[^>]*>([^<]+)</word>'
 MILLIMETRES_PER_POINT = 25.4 / 72
 
@@ -123,6 +125,7 @@ class Walk:
             path = self.pictures / f"{self.seen:02}-{name}-{device}.png"
             self.page.screenshot(path=path, full_page=True)
             assert fits, f"{name} is wider than {width} px"
+        assert self.page.evaluate(_FAULTS) == [], name
         self.page.set_viewport_size({"width": 1280, "height": 800})
 
     def wide(self) -> int:
@@ -193,6 +196,7 @@ def walking(house: House, pictures: Path) -> Iterator[Walk]:
         with sync_api.sync_playwright() as play:
             browser = play.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
             page = browser.new_page(viewport={"width": 1280, "height": 800})
+            page.set_default_timeout(60_000)
             faults: list[str] = []
             page.on("pageerror", lambda error: faults.append(str(error)))
             page.on(
@@ -440,6 +444,20 @@ def hold_a_ruler_to_the_paper(walk: Walk, folder: Path) -> None:
     walk.picture("paper")
 
 
+def change_a_setting(walk: Walk) -> None:
+    """Change what drift is worth a sentence, see who did it, and let the file count again."""
+    page = walk.page
+    row = "tr:has(td:text-is('drift.share'))"
+    for button, value, said in (("Change", "0.2", "ada"), ("Let the file", "0.2", "–")):
+        page.click("summary:has-text('Change one')")
+        page.select_option("#change-setting [name=key]", "drift.share")
+        page.fill("#change-setting [name=value]", value)
+        page.fill("#change-setting [name=reason]", "Another ward joined.")
+        with page.expect_navigation():
+            page.click(f"#change-setting button:has-text('{button}')")
+        walk.until(f"{row} td:nth-child(5):has-text('{said}')")
+
+
 def look_at_the_rest(walk: Walk) -> None:
     """Open the corpus, its charts, a model's curve on it, and the system with its audit chain."""
     walk.open("/recordings")
@@ -453,6 +471,7 @@ def look_at_the_rest(walk: Walk) -> None:
     walk.page.click("#verify")
     walk.until("output:has-text('the chain holds')")
     walk.picture("system")
+    change_a_setting(walk)
 
 
 def keep_a_schedule(walk: Walk) -> None:
@@ -517,7 +536,7 @@ def exchange_models(walk: Walk, shelf: Path) -> None:
     page.click("[data-list=sites] tr:has-text('installed') button:has-text('Verify')")
     walk.until("#message:has-text('what its description says')")
     page.click("[data-list=sites] tr:has-text('tiny.onnx') button:has-text('Pull')")
-    page.wait_for_url("**/models/*")
+    page.wait_for_url("**/models/*", timeout=120_000)  # it is examined in a process of its own
     walk.until("h1:has-text('Tiny 1')")
     assert "It has no verdict of the promotion gate." in page.inner_text("main")
     walk.picture("pulled")

@@ -46,7 +46,7 @@ def test_node_killed_at_a_named_point_loses_nothing(
 
 def storm(make_node: Callable[..., Node], pacs: Pacs, *, kills: int, ecgs: int) -> None:
     """Four carts push while the node is killed; then everything must be there, once."""
-    node = make_node(destinations={"PACS": pacs.port}).start()
+    node = make_node(destinations={"PACS": pacs.port}, afresh=True).start()
     dice = random.Random(20261120)
     stored: list[bool] = []
 

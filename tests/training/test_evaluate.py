@@ -208,6 +208,10 @@ def test_operating_points_keep_what_their_names_promise() -> None:
             without = judges.recall_score(truths[:, at], calls, pos_label=0)
             assert point.sensitivity == pytest.approx(recall)
             assert point.specificity == pytest.approx(without)
+            for measure in ("sensitivity", "specificity"):
+                figure = point.figures[measure]
+                assert figure.value == pytest.approx(getattr(point, measure))
+                assert figure.low < figure.value < figure.high  # type: ignore[operator]
         best, sensitive, specific = item.operating_points
         assert sensitive.sensitivity >= 0.9
         assert specific.specificity >= 0.9

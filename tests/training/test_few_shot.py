@@ -13,6 +13,7 @@ from small_runs import plan, two_hearts
 
 from training.corpus import Corpus
 from training.few_shot import LEARNED, RANDOM, draw, few_shot
+from training.intervals import Interval
 from training.plan import Mode, Plan, Task
 from training.prepare import CannotTrain
 from training.trials import Trial, ahead, checkpoint_digest, ground, macro, with_seed
@@ -145,10 +146,15 @@ def test_the_command_prints_each_number_and_says_which_were_too_many(
 ) -> None:
     wanted = few(corpus, mode=Mode.HEAD)
     (tmp_path / "plan.json").write_text(wanted.to_json())
-    done = run("few-shot", "plan.json", "-n", 5, "-n", 900, "--seeds", 2, "--json")
+    asked = ("-n", 5, "-n", 900, "--seeds", 2, "--out", "curve", "--json")
+    done = run("few-shot", "plan.json", *asked)
     (shot,) = done.documents
     assert shot["kind"] == "shot"
     assert shot["positives"] == 5
+    drawn = {path.suffix for path in (tmp_path / "curve").iterdir()}
+    assert drawn == {".svg", ".png", ".md"}
+    table = (tmp_path / "curve" / "learning-curve.md").read_text()
+    assert f"| 5 | {Interval(**shot['learned'])} | {Interval(**shot['random'])} |" in table
     assert "Too few patients have lbbb for 900." in done.err
     assert done.status == 1
     document = json.loads(wanted.to_json()) | {"keys": ["lbbb", "normal"]}

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cart import encoded
+from commands import Run
 from corpora import dicom_ecg, imported, small_corpus, write_dicom
 from hypothesis import given
 from hypothesis import strategies as st
+from node import free_port
+from peers import running_orthanc
 from pydicom.dataset import Dataset
 
 from analysis.codes import VOCABULARY
@@ -337,6 +340,55 @@ def test_report_that_is_no_over_read_has_a_sentence(
     rows = read_over_reads([over_read(tmp_path / "sr.dcm", dicom_ecg(0), **changes)], corpus)
     assert not rows.labels
     assert [problem.fault for problem in rows.problems] == [fault]
+
+
+@pytest.mark.slow
+def test_over_reads_are_fetched_from_the_pacs(tmp_path: Path, run: Run) -> None:
+    """Orthanc holds an ECG of the corpus with two reports, one signed; and a report without ECG."""
+    corpus = small_corpus(tmp_path / "of", patients=1, each=1)
+    waveform = dicom_ecg(0, "P0")
+    waveform.StudyDate = "20240517"
+    place = {
+        "PatientID": "P0",
+        "StudyDate": "20240517",
+        "StudyInstanceUID": waveform.StudyInstanceUID,
+        "SeriesInstanceUID": "2.25.1",
+    }
+    elsewhere = place | {"StudyInstanceUID": "2.25.4", "SeriesInstanceUID": "2.25.6"}
+    reports = [
+        over_read(tmp_path / "a.dcm", waveform, **place),
+        over_read(
+            tmp_path / "b.dcm", waveform, SOPInstanceUID="2.25.3", VerificationFlag="UNVERIFIED",
+            **place,
+        ),
+        over_read(tmp_path / "c.dcm", waveform, SOPInstanceUID="2.25.5", **elsewhere),
+    ]  # fmt: skip
+    asked = ("labels", "fetch", "--from", "2024-05-16", "--to", "2024-05-18", "--json")
+    with running_orthanc(tmp_path / "orthanc", node_port=free_port(), dicomweb=True) as orthanc:
+        for data in (encoded(waveform), *(path.read_bytes() for path in reports)):
+            orthanc.upload(data)
+        source = f'[[sources]]\nname = "pacs"\nurl = "{orthanc.dicomweb}"\n'
+        (tmp_path / "sinusnode.toml").write_text(source)
+        done = run(*asked, "--corpus", corpus.folder)
+    assert done.status == 0, done.err
+    (summary,) = done.documents
+    assert (summary["rows"], summary["labels"], summary["problems"]) == (2, 1, {"not-verified": 1})
+    assert [(label.key, label.origin) for label in corpus.labels.labels] == [
+        ("lbbb", Origin.OVER_READ)
+    ]
+    gone = run(*asked, "--corpus", corpus.folder)
+    assert gone.status == 3
+    assert "pacs does not answer" in gone.err
+
+
+def test_over_reads_cannot_be_fetched_by_move_alone(tmp_path: Path, run: Run) -> None:
+    corpus = Corpus.create(tmp_path / "corpus")
+    (tmp_path / "sinusnode.toml").write_text(
+        '[[sources]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 104\n'
+    )
+    done = run("labels", "fetch", "--from", "2024-05-17", "--corpus", corpus.folder)
+    assert done.status == 1
+    assert "C-MOVE alone" in done.err
 
 
 def test_file_that_is_no_report_has_a_sentence(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny_model
 import torch
+from commands import Run
 from safetensors.torch import save_file
 from support import shared
 from torch import nn
@@ -21,9 +22,11 @@ from analysis.standardise import standardise
 from analysis.synthetic import Kind, simulate
 from dicom_node.report.uids import device_uid
 from training.architectures import Net, build
-from training.convert import NotTheSame, replace_head, to_torch
+from training.bases import net_of, open_base
+from training.convert import NotTheSame, fingerprints, replace_head, to_torch
 from training.custom import as_net, load_module
 from training.exchangeai import describe
+from training.plan import Mode, Plan
 from training.publish import Package, decisions, publish
 
 ECGS = [simulate(Kind.SINUS, seed=seed, sampling_frequency=250.0).ecg for seed in range(2)]
@@ -141,13 +144,74 @@ def test_a_module_of_ones_own_is_trained_and_published_like_any_net(
 ) -> None:
     saved = Custom(width=6)
     save_file(saved.state_dict(), tmp_path / "own.safetensors")
-    loaded = load_module(house, allowed=[house], weights=tmp_path / "own.safetensors", width=6)
+    loaded = load_module(
+        house, allowed=[house], weights=tmp_path / "own.safetensors", options={"width": 6}
+    )
     assert torch.equal(loaded.first.weight, saved.first.weight)
     card = tiny_model.card()
     usable = as_net(loaded, leads=12, samples=card.recipe.samples)
-    assert replace_head(usable, 3) == "fc/Gemm"
+    assert replace_head(usable, 3) == "fc"
     assert load_model(published(card, usable).content).card == card
     assert as_net(usable, leads=12, samples=card.recipe.samples) is usable
+
+
+_OWN = """
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, width=4, leads=12):
+        super().__init__()
+        self.first = nn.Conv1d(leads, width, 9, stride=4)
+        self.fc = nn.Linear(width, 2)
+
+    def forward(self, x):
+        return self.fc(self.first(x).relu().mean(-1))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file of someone's code, in a folder that nothing is imported from."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "own_net.py").write_text(_OWN)
+    yield tmp_path / "code"
+    sys.modules.pop("own_net", None)
+
+
+def test_the_command_makes_a_module_of_ones_own_a_base_that_states_its_input(
+    own: Path, run: Run
+) -> None:
+    options = ("--from", own, "--set", "width=6", "--recipe", "samples=2000", "--recipe", "unit=uV")
+    done = run("models", "module", "own_net:Own", "own.onnx", *options, "--json")
+    assert done.status == 0, done.err
+    assert done.documents[0]["recipe"]["unit"] == "uV"
+    wanted = Plan(name="own", keys=("pac", "pvc", "lbbb"), base="own.onnx", mode=Mode.HEAD)
+    base = open_base(wanted)
+    assert (base.recipe.samples, base.recipe.unit) == (2000, Unit.MICROVOLT)
+    net = net_of(base, wanted)
+    assert fingerprints(net).keys() == {
+        "backbone.first.weight", "backbone.first.bias", "head.weight", "head.bias",
+    }  # fmt: skip
+    assert net(torch.zeros(2, 12, 2000)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("own_net:Absent", "own.onnx"), "gives no module"),
+        (("own_net:Own", "own.onnx", "--set", "leads=8"), "fails on an input of (2, 12, 1000)"),
+        (("own_net:Own", "own.onnx", "--recipe", "unit=V"), "recipe cannot be used"),
+        (("own_net:Own", "own.onnx", "--weights", "absent.safetensors"), "no safetensors file"),
+    ],
+)
+def test_a_module_that_cannot_be_a_base_is_a_sentence(
+    own: Path, run: Run, words: tuple[str, ...], said: str
+) -> None:
+    done = run("models", "module", *words, "--from", own)
+    assert done.status == 1
+    assert said in done.err
+    assert not Path("own.onnx").exists()
 
 
 def test_a_path_that_nobody_allowed_is_not_even_imported(house: str) -> None:

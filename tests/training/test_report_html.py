@@ -172,6 +172,7 @@ def test_the_page_says_the_verdict_first_and_all_that_led_to_it(folder: Path) ->
         "cart &lt;1&gt;",
     ):
         assert said in text
+    assert re.search(r"sens\. 0\.\d{3} \(0\.\d{3} to [01]\.\d{3}\)", text)
 
 
 def test_nothing_in_it_names_a_patient(folder: Path) -> None:

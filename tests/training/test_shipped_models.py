@@ -37,6 +37,7 @@ from training.shipped.judge import (
     Calibration,
     calibrate,
     calibration_error,
+    chance_error,
     interval,
     judge,
 )
@@ -133,6 +134,12 @@ def test_an_unlikely_diagnosis_is_in_doubt() -> None:
 
 def test_a_clinical_diagnosis_says_nothing_of_a_normal_ecg() -> None:
     assert said("PTB", "426783006") == {}
+
+
+def test_a_code_that_means_aberrant_beats_or_a_block_leaves_conduction_open() -> None:
+    assert "conduction_disturbance" not in said("Chapman-Ningbo", "698252002", "284470004")
+    assert said("Chapman-Ningbo", "698252002", "59118001")["conduction_disturbance"] is True
+    assert said("CPSC-Extra", "698252002")["conduction_disturbance"] is True
 
 
 def test_ischaemia_that_may_be_a_scar_is_no_infarction_for_certain() -> None:
@@ -282,6 +289,20 @@ def test_a_feature_a_little_off_moves_the_answer_a_little() -> None:
     assert change < 1e-3
 
 
+def test_a_margin_moves_its_own_label_as_far_as_it_counts_and_no_other() -> None:
+    random = np.random.default_rng(0)
+    features = random.standard_normal((100, 3))
+    truth = (features[:, 0] > 0).astype(float)
+    trees = grow(features, truth, np.ones(100), range(2), seed=1)
+    soft = SoftForests([trees, trees], scale(features), (2, None))
+    there = torch.zeros(3, 3)
+    there[:, 2] = torch.tensor([0.0, 1.5, 50.0])
+    with torch.no_grad():
+        found = soft(there)
+    assert torch.allclose(found[:, 0] - found[0, 0], torch.tensor([0.0, 1.5, 2.0]))
+    assert torch.equal(found[:, 1], found[:1, 1].expand(3))
+
+
 def test_families_look_at_what_their_name_says() -> None:
     known = names()
     rhythm = {known[at] for at in columns(Family.RHYTHM)}
@@ -290,7 +311,10 @@ def test_families_look_at_what_their_name_says() -> None:
     assert not any("V1." in name for name in rhythm)
     assert {"V1.r2_duration", "pr_interval", "qrs_duration"} <= conduction
     assert not any("st_" in name or "t_amp" in name for name in conduction)
-    assert len(columns(Family.SHAPE)) == len(known)
+    bundle = {known[at] for at in columns(Family.BUNDLE)}
+    assert {"V1.r2_duration", "V6.s_duration", "qrs_duration"} <= bundle
+    assert not any(name.startswith("aVF.") or "st_" in name for name in bundle)
+    assert len(columns(Family.SHAPE)) == len(columns(Family.MEASURED)) == len(known)
 
 
 # --- networks and graphs
@@ -430,6 +454,13 @@ def test_intervals_hold_the_value_and_calibration_error_is_zero_for_the_calibrat
     low, high = interval(calibration_error, truth[:300], probability[:300])
     assert 0 <= low < high < 0.2
     assert calibration_error(truth, probability) < 0.03
+
+
+def test_perfect_probabilities_show_the_calibration_error_that_chance_leaves() -> None:
+    random = np.random.default_rng(4)
+    probability = random.random(250)
+    drawn = [calibration_error(random.random(250) < probability, probability) for _ in range(400)]
+    assert chance_error(probability > 2, probability) == pytest.approx(np.mean(drawn), rel=0.05)
 
 
 # --- the whole

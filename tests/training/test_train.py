@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,9 @@ def test_what_no_report_could_say_is_learned_judged_and_not_published(
     assert outcome.model is None
     assert "no finding that the node reports" in outcome.said
     assert not store.list()
-    assert (tmp_path / "1" / "net.onnx").is_file()
+    exported = sha256((tmp_path / "1" / "net.onnx").read_bytes()).hexdigest()
+    split = Split.load(tmp_path / "1" / "split.json")
+    assert corpus.taught(exported) == {*split.train, *split.validation, *split.calibration}
     assert evaluation(tmp_path / "1").records == 8
 
 

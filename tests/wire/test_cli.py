@@ -304,6 +304,14 @@ def test_template_is_toml_and_settings_in_force_are_json(run: Run) -> None:
     assert json.loads(run("settings").out) == document
 
 
+def test_settings_are_shown_without_their_ledger_too(run: Run) -> None:
+    Path("sinusnode-data").mkdir()
+    Path("sinusnode-data/ledger.sqlite").write_bytes(b"no database" * 100)
+    done = run("settings", "--json")
+    assert (done.status, done.documents[0]["dicom"]["port"]) == (0, 11112)
+    assert "what was changed there is not shown" in done.err
+
+
 def test_settings_say_where_each_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("sinusnode.toml").write_text('[dicom]\nport = 104\n[log]\nlevel = "error"\n')
     monkeypatch.setenv("SINUSNODE__DICOM__AE_TITLE", "ECGNODE")

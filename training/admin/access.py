@@ -26,7 +26,7 @@ from dicom_node.live import Live
 from dicom_node.settings import Role, Settings
 from dicom_node.spool import Spool
 from training.admin.accounts import Accounts, Principal, split_key
-from training.admin.limits import Limiter
+from training.admin.limits import Limiter, Rate
 from training.admin.policy import API, Rule, rule_of
 from training.admin.problems import Problem, status_of
 from training.admin.queries import Index, pseudonyms
@@ -88,18 +88,18 @@ class Office:
     def addresses(self) -> Limiter:
         """Failed sign-ins by address."""
         admin = self.settings.admin
-        return Limiter(lambda: admin.failures_per_address, admin.lock_out, time.monotonic)
+        return Limiter(admin.failures_per_address, admin.lock_out, time.monotonic)
 
     @cached_property
     def failing(self) -> Limiter:
         """The same by account."""
         admin = self.settings.admin
-        return Limiter(lambda: admin.failures_per_account, admin.lock_out, time.monotonic)
+        return Limiter(admin.failures_per_account, admin.lock_out, time.monotonic)
 
     @cached_property
-    def requests(self) -> Limiter:
+    def requests(self) -> Rate:
         """Requests by account."""
-        return Limiter(lambda: self.live.now().admin.requests_per_minute, 1.0, time.monotonic)
+        return Rate(lambda: self.live.now().admin.requests_per_minute, time.monotonic)
 
 
 def office_of(request: Request) -> Office:
@@ -193,7 +193,7 @@ async def _admit(request: Request, office: Office, rule: Rule) -> None:
     principal = await run_in_threadpool(_identify, request, office)
     request.state.principal = principal
     account = principal.account if principal else f"address {address_of(request)}"
-    await run_in_threadpool(_count, office.requests, account)
+    _may_ask(await run_in_threadpool(office.requests.take, account))
     if request.method not in SAFE:
         _same_origin(request)
     if rule.roles is None:
@@ -245,7 +245,7 @@ def trying(
     """
     limits = ((office.addresses, address_of(request)), (office.failing, account[:64]))
     for limiter, name in limits:
-        _within_limits(limiter, name)
+        _may_ask(limiter.wait(name))
     found = attempt()
     if found is None:
         for limiter, name in limits:
@@ -253,13 +253,7 @@ def trying(
     return found
 
 
-def _count(limiter: Limiter, name: str) -> None:
-    _within_limits(limiter, name)
-    limiter.count(name)
-
-
-def _within_limits(limiter: Limiter, name: str) -> None:
-    wait = limiter.wait(name)
+def _may_ask(wait: float) -> None:
     if wait > 0:
         raise Problem(
             HTTPStatus.TOO_MANY_REQUESTS,

@@ -37,6 +37,7 @@ from training.admin.pages.assets import STATIC, Assets
 from training.admin.pages.routes import router as pages
 from training.admin.policy import POLICY
 from training.admin.problems import ProblemDocument
+from training.admin.protocol import Patient
 from training.admin.staging import folder_of
 
 _ROOMS: Final = (
@@ -161,6 +162,7 @@ def serve(settings: Settings) -> None:
             create_app(settings),
             host=admin.host,
             port=admin.port,
+            http=Patient,
             ssl_certfile=admin.certificate,
             ssl_keyfile=admin.private_key,
             log_config=None,

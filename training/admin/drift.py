@@ -9,6 +9,7 @@ more: another ward, another cart and another season change it too.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +29,7 @@ FEWEST: Final = 100
 _RATE_MATTERS: Final = 0.2
 """Largest distance between two distributions of the heart rate (Kolmogorov-Smirnov)."""
 _SHOWN: Final = 40
+_SOME: Final = 10
 _DEFAULT: Final = Thresholds()
 
 
@@ -103,6 +105,17 @@ def drift(ledger: Ledger, thresholds: Thresholds = _DEFAULT) -> Drift:
         reference=len(before.rows),
         changes=tuple(sorted(judged, key=lambda change: (not change.alert, change.p))[:_SHOWN]),
     )
+
+
+def latest(ledger: Ledger, thresholds: Thresholds) -> Drift:
+    """Return the same, asked anew whenever some more ECGs were analysed: pages ask often."""
+    ((newest,),) = ledger.query(sa.select(sa.func.max(recordings.c.instance_id)))
+    return _latest(ledger, thresholds, (newest or 0) // _SOME)
+
+
+@lru_cache(maxsize=4)
+def _latest(ledger: Ledger, thresholds: Thresholds, _newest: int) -> Drift:
+    return drift(ledger, thresholds)
 
 
 def _periods(ledger: Ledger) -> tuple[_Period, _Period]:

@@ -43,14 +43,14 @@ class Limiter:
     Parameters
     ----------
     limit
-        Returns how many events of a minute are still well.
+        Events of a minute that are still well.
     locked
         Seconds that one is out for.
     clock
         Monotonic seconds.
     """
 
-    def __init__(self, limit: Callable[[], int], locked: float, clock: Callable[[], float]) -> None:
+    def __init__(self, limit: int, locked: float, clock: Callable[[], float]) -> None:
         self._limit, self._locked, self._clock = limit, locked, clock
         self._events: dict[str, deque[float]] = {}
         self._until: dict[str, float] = {}
@@ -63,7 +63,7 @@ class Limiter:
 
     def count(self, name: str) -> None:
         """Remember one event of a name."""
-        now, limit = self._clock(), self._limit()
+        now = self._clock()
         with self._lock:
             if len(self._events) > _COUNTED:
                 self._forget(now)
@@ -71,7 +71,7 @@ class Limiter:
             events.append(now)
             while events[0] < now - _MINUTE:
                 events.popleft()
-            if len(events) >= limit:
+            if len(events) >= self._limit:
                 self._until[name] = now + self._locked
                 events.clear()
 
@@ -79,6 +79,36 @@ class Limiter:
         old = now - _MINUTE
         self._events = {n: found for n, found in self._events.items() if found and found[-1] > old}
         self._until = {name: until for name, until in self._until.items() if until > now}
+
+
+class Rate:
+    """Lets a name ask so often in a minute, and no more than a minute's worth at once.
+
+    Parameters
+    ----------
+    limit
+        Returns the requests of a minute; it may change.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(self, limit: Callable[[], int], clock: Callable[[], float]) -> None:
+        self._limit, self._clock = limit, clock
+        self._left: dict[str, tuple[float, float]] = {}
+        """What each name has left, and when that was so."""
+        self._lock = threading.Lock()
+
+    def take(self, name: str) -> float:
+        """Return 0 where a name may ask now, which counts; else the seconds until it may."""
+        limit, now = self._limit(), self._clock()
+        with self._lock:
+            if len(self._left) > _COUNTED:
+                self._left = {n: had for n, had in self._left.items() if had[1] > now - _MINUTE}
+            had, at = self._left.get(name, (float(limit), now))
+            left = min(float(limit), had + (now - at) * limit / _MINUTE)
+            may = left >= 1.0
+            self._left[name] = (left - may, now)
+            return 0.0 if may else (1.0 - left) * _MINUTE / limit
 
 
 class Bounds:

@@ -13,7 +13,7 @@ from dicom_node.receive import disk_is_low
 from dicom_node.settings import Role
 from training.admin.access import Office
 from training.admin.accounts import DAY
-from training.admin.drift import drift
+from training.admin.drift import latest
 from training.runs import RunState
 
 _LATELY: Final = 7 * DAY
@@ -97,7 +97,7 @@ def _keys(office: Office) -> Iterator[Notice]:
 
 
 def _drift(office: Office) -> Iterator[Notice]:
-    for sentence in drift(office.ledger, office.live.now().drift).alerts:
+    for sentence in latest(office.ledger, office.live.now().drift).alerts:
         yield Notice(kind="drift", sentence=sentence, roles=frozenset(Role))
 
 

@@ -35,6 +35,7 @@ DAMAGED: Final = "damaged"
 """What is said of a recording whose file cannot be read."""
 _LATE: Final = 1000
 """Newest rows that are looked at again: numbers may be seen in another order than given."""
+_MOMENT: Final = len("YYYYMMDDHHMMSS")
 _HEADER_END: Final = 0x00180000
 _DEVICE_LENGTH: Final = 64
 
@@ -114,7 +115,7 @@ class Index:
         return values | {
             "analysed": True,
             "patient": self.name("patient", patient) if patient else None,
-            "acquired_at": row["acquired_at"],
+            "acquired_at": (row["acquired_at"] or "")[:_MOMENT] or None,
             "device": self._device(row),
             "heart_rate": rate.get("value"),
             "quality": document["quality"]["verdict"],
@@ -319,9 +320,17 @@ def line(ledger: Ledger, number: int) -> Line | None:
 
 
 def devices(ledger: Ledger) -> tuple[str, ...]:
-    """Return every device that sent a recording, as far as lists know it."""
-    query = sa.select(recordings.c.device).distinct().where(recordings.c.device.is_not(None))
-    return tuple(sorted(row[0] for row in ledger.query(query) if row[0]))
+    """Return every device that sent a recording, as far as lists know it.
+
+    The index is walked from one device to the next, however many recordings each has.
+    """
+    device = recordings.c.device
+    first = sa.select(sa.func.min(device).label("device")).where(device > "")
+    found = first.cte("found", recursive=True)
+    following = sa.select(sa.func.min(device)).where(device > found.c.device).scalar_subquery()
+    found = found.union_all(sa.select(following).where(found.c.device.is_not(None)))
+    query = sa.select(found.c.device).where(found.c.device.is_not(None))
+    return tuple(sorted(row[0] for row in ledger.query(query)))
 
 
 # The corpus

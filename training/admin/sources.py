@@ -35,13 +35,13 @@ def bytes_of(office: Office, row: Mapping[str, Any]) -> bytes:
     Raises
     ------
     Problem
-        410, if they are gone or damaged.
+        410, if they are gone, by retention for example, or damaged.
     """
     try:
         return Spool(office.settings.storage.folder / "spool").read(blob_of(row))
     except (OSError, Damaged):
         raise Problem(
-            HTTPStatus.GONE, "Its bytes are gone or damaged.", reason="bytes-gone"
+            HTTPStatus.GONE, "Its bytes were purged by age, lost or damaged.", reason="bytes-gone"
         ) from None
 
 

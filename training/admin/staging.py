@@ -50,10 +50,9 @@ async def staged(request: Request, storage: Storage, limit: int, what: str) -> A
     Problem
         413 where it is larger, 422 where there is none, 503 where there is no room for it.
     """
+    need_room(storage)
     with TemporaryDirectory(dir=folder_of(storage)) as folder:
-        path = Path(folder) / "body"
-        if disk_is_low(storage):
-            raise _no_room()
+        path = Path(folder) / f"{what}.part"
         try:
             size = await _written(request, path, limit)
         except OSError as error:
@@ -67,6 +66,12 @@ async def staged(request: Request, storage: Storage, limit: int, what: str) -> A
         if size == 0:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"There is no {what} in the request.")
         yield path
+
+
+def need_room(storage: Storage) -> None:
+    """Refuse whatever brings files while the disk is below the watermark: ECGs come first."""
+    if disk_is_low(storage):
+        raise _no_room()
 
 
 async def _written(request: Request, path: Path, limit: int) -> int:

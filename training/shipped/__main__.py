@@ -34,7 +34,7 @@ from training.shipped.plans import ANY_LEAD, TWELVE_LEAD, Plan
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = "0.2.0"
+VERSION: Final = "0.3.0"
 MINIMUM_AGE: Final = 18.0
 _PURPOSE: Final = (
     f"Specificity {SPECIFICITY} for each finding, {SPECIFICITIES['atrial_fibrillation']} for "
@@ -113,7 +113,7 @@ def produce(
                 if item.key in shipped
                 for metric in figures(plan, examples, item)
             ),
-            *(() if plan.alone else rates(examples)),
+            *(() if plan.alone else rates(plan, examples)),
         ],
         [item.source for item in (*examples, *extra) if not item.alone],
         created,

@@ -25,12 +25,14 @@ from training.shipped.judge import (
 )
 from training.shipped.plans import Plan
 
+Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 POOLED: Final = "all held-out databases"
 STRICT: Final = f"{POOLED}, what LUDB's recordings cannot show counted too"
-RATES: Final = "the measured rate, nothing learned"
+RATES: Final = "sinus rhythm at the measured rate, nothing learned"
 _UNLEARNT = frozenset({"AUROC", "AUROC, abstentions too", "coverage"})
+_LIMITS: Final = {"sinus_bradycardia": 60.0, "sinus_tachycardia": 100.0}  # per minute
 _ELDERLY: Final = 65.0  # years
 
 
@@ -45,37 +47,61 @@ def figures(plan: Plan, examples: Sequence[Example], answers: Answers) -> list[M
             if _both(part := judged.where(chosen[known]))
             for metric in pooled(part, name)
         ]
-    parts = {
-        " + ".join(sources): judged.group == number for number, sources in enumerate(plan.groups)
-    } | {name: chosen[known] for name, chosen in _people(examples).items()}
+    people = {name: chosen[known] for name, chosen in _people(examples).items()}
     return [
         *pooled(judged, POOLED),
         *_strict(examples, answers),
-        *(metric for name, part in parts.items() for metric in area(judged.where(part), name)),
+        *_of_databases(plan, judged),
+        *(metric for name, part in people.items() for metric in area(judged.where(part), name)),
     ]
 
 
-def rates(examples: Sequence[Example]) -> list[Metric]:
-    """Return how well the measured rate, nothing learned, agrees with what sources call it."""
-    rate = np.array([item.features[names().index("heart_rate")] for item in examples])
+def rates(plan: Plan, examples: Sequence[Example]) -> list[Metric]:
+    """Return how well sinus rhythm at the measured rate, nothing learned, agrees with labels."""
     found = []
-    for key, sign in (("sinus_bradycardia", -1.0), ("sinus_tachycardia", 1.0)):
+    for key, limit in _LIMITS.items():
         stated = np.array([key in item.rates for item in examples])
-        truth = np.array([item.rates.get(key, False) for item in examples])
-        answered = np.array([key not in item.silent for item in examples]) & np.isfinite(rate)
-        score = np.where(np.isfinite(rate), sign * rate, sign * np.nanmedian(rate))
+        answered = np.array([key not in item.silent for item in examples])
+        score, known = _sinus_rate(examples, limit, tachycardia=key == "sinus_tachycardia")
         judged = Judged(
             key=key,
-            truth=truth[stated],
-            logit=score[stated],
-            group=np.zeros(int(stated.sum()), np.intp),
-            answered=answered[stated],
-            probability=np.full(int(stated.sum()), 0.5),
-            present=np.zeros(int(stated.sum()), np.bool_),
-        )
+            truth=np.array([item.rates.get(key, False) for item in examples]),
+            logit=score,
+            group=group_of(examples, plan.groups),
+            answered=answered & known,
+            probability=np.full(len(examples), 0.5),
+            present=np.zeros(len(examples), np.bool_),
+        ).where(stated)
         if _both(judged):
             found += [item for item in pooled(judged, RATES) if item.measure in _UNLEARNT]
+            found += _of_databases(plan, judged)
     return found
+
+
+def _sinus_rate(
+    examples: Sequence[Example], limit: float, *, tachycardia: bool
+) -> tuple[Array, Bools]:
+    """Return the rate, with its sign so that more means likelier, and where it was measured.
+
+    Where no P waves lead the beats it counts no further than the limit: that is how the node
+    speaks, which calls no other rhythm sinus tachycardia or bradycardia.
+    """
+    rate, led = (
+        np.array([item.features[names().index(name)] for item in examples], dtype=np.float64)
+        for name in ("heart_rate", "led_by_p")
+    )
+    sign = 1.0 if tachycardia else -1.0
+    known = np.isfinite(rate)
+    score = sign * np.where(known, rate, np.nanmedian(rate))
+    return np.where(led == 1, score, np.minimum(score, sign * limit)), known
+
+
+def _of_databases(plan: Plan, judged: Judged) -> list[Metric]:
+    return [
+        metric
+        for number, sources in enumerate(plan.groups)
+        for metric in area(judged.where(judged.group == number), " + ".join(sources))
+    ]
 
 
 def _strict(examples: Sequence[Example], answers: Answers) -> list[Metric]:

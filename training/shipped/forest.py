@@ -27,7 +27,7 @@ PART = 0.2
 """Of the features, tried at each split."""
 SOFTNESS = 0.05
 """Width of a comparison, in standard deviations of the feature."""
-_MARGIN = (-3.0, 1.0)
+_MARGIN = (-4.0, 2.0)
 """Between which the margin of a criterion counts."""
 _FLOOR = 0.01
 """Probability added to either side, so that a forest is never certain."""

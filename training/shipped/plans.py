@@ -119,7 +119,8 @@ _OF_P: Final = frozenset(
     """.split()  # noqa: SIM905 - as above
 )
 _BEATS: Final = ("oddest", "earliest", "strangest")
-_QRS: Final = ("q_", "r_", "s_", "r2_", "half_time", "qrs_area")
+_LATE_QRS: Final = ("r_", "s_", "r2_", "half_time", "qrs_area")
+_QRS: Final = ("q_", *_LATE_QRS)
 _OF_BUNDLE: Final = frozenset({"qrs_duration", "qrs_axis_cos", "qrs_axis_sin"})
 _BUNDLE_LEADS: Final = frozenset({"I", "V1", "V2", "V5", "V6"})
 
@@ -152,6 +153,6 @@ def _belongs(name: str, family: Family) -> bool:
             of_qrs = where not in {"", *_BEATS} and what.startswith(_QRS)
             return name in _OF_P or of_qrs
         case Family.BUNDLE:
-            return name in _OF_BUNDLE or (where in _BUNDLE_LEADS and what.startswith(_QRS))
+            return name in _OF_BUNDLE or (where in _BUNDLE_LEADS and what.startswith(_LATE_QRS))
         case Family.MEASURED | Family.SHAPE:
             return True

@@ -3,8 +3,7 @@
 import csv
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -37,6 +36,7 @@ from training.admin.api.common import Body, Key, Limit, Number
 from training.admin.events import follow
 from training.admin.problems import Problem, missing
 from training.admin.sources import decoded, row_of
+from training.admin.staging import need_room, staged
 from training.admin.uploads import MOST_FILES, Refused, Upload, Uploads, UploadState, recording_of
 from training.corpus import Corpus, Record
 from training.corpus_report import report
@@ -177,6 +177,7 @@ def uploads_of(office: Office) -> Uploads:
 @routes.post("/uploads", status_code=HTTPStatus.ACCEPTED, openapi_extra=_FORM)
 async def upload(request: Request, office: TheOffice, principal: ThePrincipal) -> UploadView:
     """Take ECG files of any encoding, archives of them and tables of labels; they are read next."""
+    need_room(office.settings.storage)
     async with request.form(max_files=MOST_FILES, max_fields=10) as form:
         stated = _stated(form)
         made = await run_in_threadpool(_take, request, office, principal, form)
@@ -460,25 +461,17 @@ async def import_labels(
     ai_visible: bool = False,  # noqa: FBT001, FBT002 - a parameter of the address
 ) -> Taken:
     """Import a table of labels: `file_name,label,ICD-10`, or the richer form."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-    reading = Reading(
-        resolve=corpus_of(office).resolver(site), author=principal.name, ai_visible=ai_visible
-    )
-    with _as_file(bytes(data)) as path:
-        rows = _rows(path, reading)
-    taken = _enter(office, rows)
+
+    def entered(path: FilePath) -> Taken:
+        resolve = corpus_of(office).resolver(site)
+        reading = Reading(resolve=resolve, author=principal.name, ai_visible=ai_visible)
+        return _enter(office, _rows(path, reading))
+
+    settings = office.settings
+    async with staged(request, settings.storage, settings.admin.maximum_upload, "table") as path:
+        taken = await run_in_threadpool(entered, path)
     note(request, labels=taken.labels, new=taken.new)
     return taken
-
-
-@contextmanager
-def _as_file(data: bytes) -> Iterator[FilePath]:
-    with TemporaryDirectory() as folder:
-        path = FilePath(folder) / "labels.csv"
-        path.write_bytes(data)
-        yield path
 
 
 def _rows(path: FilePath, reading: Reading) -> Rows:

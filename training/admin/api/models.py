@@ -23,9 +23,9 @@ from starlette.responses import FileResponse
 from analysis.card import Card
 from analysis.errors import ModelReason, ModelRejected
 from analysis.model import CARD_KEY
-from analysis.package import metadata
+from analysis.package import metadata, without_graph
 from analysis.recipe import Unit
-from analysis.vetting import MAX_BYTES, parse
+from analysis.vetting import MAX_BYTES
 from dicom_node.examine import apart
 from dicom_node.link import Unreachable
 from dicom_node.models import Entry, ModelStore, NotAllowed
@@ -239,9 +239,9 @@ def one(office: TheOffice, digest: Digest) -> ModelDetail:
 def card_of(path: Path) -> dict[str, Any] | None:
     """Return the card of an installed package; None where it cannot be read any more."""
     try:
-        text = metadata(parse(path.read_bytes()), CARD_KEY)[CARD_KEY]
+        text = metadata(without_graph(path), CARD_KEY)[CARD_KEY]
         return dict(json.loads(Card.from_json(text).to_json()))
-    except (OSError, ValueError, ModelRejected):
+    except (OSError, ValueError, LookupError, ModelRejected):
         return None
 
 

@@ -13,12 +13,10 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from analysis.classify import classify
-from analysis.ecg import STANDARD_12, Patient
+from analysis.ecg import Patient
 from analysis.errors import ModelRejected
 from analysis.model import Model, load_model
-from analysis.quality import examine
 from analysis.result import Finding
-from dicom_node.archive import decode
 from training.admin.access import Office
 from training.admin.api import models
 from training.admin.api.corpus import corpus_of
@@ -174,7 +172,7 @@ def _evaluated(
     known = [at for at in range(len(keys)) if np.isfinite(judges.truth[:, at]).any()]
     if not known:
         return {"keys": [], "excluded": judges.excluded}
-    answers, quality = _read(model, corpus, judges.records)
+    answers = _answers(model, corpus, judges.records)
     found = evaluate(
         answers[:, known],
         judges.truth[:, known],
@@ -188,7 +186,6 @@ def _evaluated(
         "patients": found.patients,
         "excluded": judges.excluded,
         "caution": flattered(model.card, judges.records) or "",
-        "quality": _bars(quality),
         "keys": [_key(item) for item in found.keys],
     }
 
@@ -228,16 +225,14 @@ def _evenly(rows: Sequence[int], most: int) -> npt.NDArray[np.intp]:
     return np.asarray(rows, np.intp)[places]
 
 
-def _read(model: Model, corpus: Corpus, records: Sequence[Record]) -> tuple[Any, Counter[str]]:
-    """Return ``(records, labels)`` probabilities, NaN where it abstained, and the qualities."""
-    answers, quality = [], Counter[str]()
+def _answers(model: Model, corpus: Corpus, records: Sequence[Record]) -> npt.NDArray[np.float64]:
+    """Return ``(records, labels)`` probabilities, NaN where it abstained."""
+    found = []
     for record in records:
-        ecg, _ = decode(corpus.path(record.id))
-        quality[str(examine(ecg, expected=STANDARD_12).quality.verdict)] += 1
         patient = Patient(age=record.age, sex=record.sex)
-        ((*findings,),) = classify([model], [ecg], [patient])
-        answers.append([_probability(item) for item in findings])
-    return np.array(answers, np.float64).reshape(len(records), len(model.card.labels)), quality
+        ((*findings,),) = classify([model], [corpus.ecg(record.id)], [patient])
+        found.append([_probability(item) for item in findings])
+    return np.array(found, np.float64).reshape(len(records), len(model.card.labels))
 
 
 def _probability(item: Finding) -> float:

@@ -1,20 +1,15 @@
 """The installation from inside: senders, destinations, disk, people, keys and the audit trail."""
 
 import json
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
-import sqlalchemy as sa
 from fastapi import Request
 
-from dicom_node.ledger import Ledger
-from dicom_node.settings import Drift as Thresholds
 from dicom_node.settings import Role
 from training.admin.access import Office
 from training.admin.accounts import Principal
 from training.admin.api import audit, configuration, node, session
-from training.admin.drift import FEWEST, Drift, drift
-from training.admin.tables import recordings
+from training.admin.drift import FEWEST, latest
 
 
 def system(
@@ -28,7 +23,7 @@ def system(
         "carts": node.carts(office),
         "may_echo": not principal.roles.isdisjoint({Role.OPERATOR, Role.ADMIN}),
         "admin": admin,
-        "drift": _drift(office),
+        "drift": latest(office.ledger, office.live.now().drift),
         "fewest": FEWEST,
     }
     if admin:
@@ -42,17 +37,3 @@ def system(
             "event": event,
         }
     return shown
-
-
-def _drift(office: Office) -> Drift:
-    """Return what has changed, asked anew whenever some more ECGs were analysed."""
-    ((newest,),) = office.ledger.query(sa.select(sa.func.max(recordings.c.instance_id)))
-    return _drift_at(office.ledger, office.live.now().drift, (newest or 0) // _SOME)
-
-
-@lru_cache(maxsize=4)
-def _drift_at(ledger: Ledger, thresholds: Thresholds, _newest: int) -> Drift:
-    return drift(ledger, thresholds)
-
-
-_SOME: Final = 10

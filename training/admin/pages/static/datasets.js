@@ -49,8 +49,7 @@ function show() {
   document.getElementById("judged-words").textContent = `${judged.model} on ${judged.records} recordings of ${judged.patients} patients; `
     + `${item.name}: ${item.positives} with it of ${item.records}. ${around ? `AUROC ${around}.` : item.why || ""} `
     + (judged.excluded ? `Left out: ${judged.excluded} labelled recordings of patients from whom it learned. ` : "It learned from nobody here. ")
-    + (judged.caution ? `${judged.caution} ` : "")
-    + `Signal quality: ${judged.quality.names.map((name, at) => `${name} ${judged.quality.counts[at]}`).join(", ")}.`;
+    + (judged.caution || "");
   const points = item.points.map((point) => ({...point, x: 1 - point.specificity, y: point.sensitivity}));
   lines("roc", [
     {name: item.name, x: item.roc.map(([x]) => x), y: item.roc.map(([, y]) => y), mode: "lines"},
