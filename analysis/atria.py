@@ -1,4 +1,4 @@
-"""P waves followed by themselves, whether or not a QRS complex comes after them.
+"""P waves followed by themselves, whether or not a QRS complex comes after them; flutter waves.
 
 They are looked for between the QRS complexes, the usual T taken away, as what has one shape on
 all leads together, and believed only where they keep time, their distances being whole
@@ -11,7 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, signal
 
-from analysis.beats import Array, Beats, Floats, Indices, Mask, Prepared, median, windows
+from analysis.beats import (
+    Array,
+    Beats,
+    Floats,
+    Indices,
+    Mask,
+    Prepared,
+    fill_gaps,
+    median,
+    windows,
+)
 
 _STEP = 4  # working samples: P waves are slow
 _WIDTH = 0.018  # s, standard deviation of the smoothing: a P wave is a bump of 0.1 s
@@ -29,6 +39,12 @@ _BEFORE_R, _QRS_OFFSET = 0.07, 0.12  # s before and after R that the QRS fills
 _AFTER_R, _FADE = 0.6, 0.06  # s after R that QRS and T fill at most; in which T is faded out
 _FEWEST_ALIKE = 3  # beats of which a median leaves the atria out
 _SHORTEST_DELAY = 0.06  # s from the peak of P to that of R
+_LONGEST_LOOK = 10.0  # s of a recording in which a steady wave is looked for
+_FLUTTER_BAND, _ALL_BAND = (3.5, 6.0), (2.5, 20.0)  # Hz, the first 210 to 360 per minute
+_STEADY = 0.2  # Hz by which a steady wave may wander to either side
+_QRS_SPAN = (0.06, 0.09)  # s before and after R
+_TINY = 1e-12
+_SPECTRUM = 4096  # samples, for a step of 0.03 Hz
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,6 +85,41 @@ def conduction(prepared: Prepared, beats: Beats) -> Conduction | None:
     related = _related(found, float(np.median(np.diff(found))), r_peaks)
     led = related.waves.max() == 1 and related.waves.mean() >= _EACH_BEAT
     return related if led else None
+
+
+def steady_wave(rows: Floats, beats: Beats, sampling_frequency: float) -> tuple[float, float]:
+    """Return the frequency, Hz, of the strongest steady wave of some leads and its share of power.
+
+    Flutter waves keep time beneath T waves and pauses alike. What the ventricles make is spread
+    over many frequencies where RR intervals vary; where they do not, it is as steady.
+
+    Parameters
+    ----------
+    rows
+        ``(leads, samples)``; the share is that of the lead in which it is greatest, of what
+        lies between the QRS complexes from 2.5 to 20 Hz. NaN without a lead.
+    """
+    if not rows.size:
+        return np.nan, np.nan
+    rate = sampling_frequency / _STEP
+    some = np.array(rows[:, : round(_LONGEST_LOOK * sampling_frequency) : _STEP], np.float64)
+    centres = np.rint(beats.r_peaks / _STEP).astype(np.intp)
+    before, after = (round(part * rate) for part in _QRS_SPAN)
+    hidden = (centres[:, None] + np.arange(-before, after)).ravel()
+    some[:, hidden[(hidden >= 0) & (hidden < some.shape[1])]] = np.nan
+    spectrum = np.fft.rfft(fill_gaps(some) * np.hanning(some.shape[1]), _SPECTRUM, axis=1)
+    power, frequency = np.abs(spectrum) ** 2, np.fft.rfftfreq(_SPECTRUM, 1 / rate)
+    width = 2 * round(_STEADY / frequency[1]) + 1
+    near, moment = (
+        width * ndimage.uniform_filter1d(part, width, axis=1) for part in (power, power * frequency)
+    )
+    inside, whole = (
+        (frequency >= low) & (frequency <= high) for low, high in (_FLUTTER_BAND, _ALL_BAND)
+    )
+    every = np.maximum(power[:, whole].sum(axis=1, keepdims=True), _TINY)
+    share = np.where(inside, near / every, 0.0)
+    lead, best = np.unravel_index(int(np.argmax(share)), share.shape)
+    return float(moment[lead, best] / max(near[lead, best], _TINY)), float(share[lead, best])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -53,15 +53,16 @@ _UNEXPLAINED = frozenset({"normal"})
 
 _ATRIAL = frozenset({"P", "PR", "TP", "TQ"})
 MEASURED: Final[Mapping[str, tuple[str, ...]]] = {
-    "P": ("p_", "bump_"),
-    "PR": ("pr_",),
-    "QRS": ("qrs_", "q_", "r_", "s_", "r2_", "half_", "sokolow_", "cornell_"),
-    "ST": ("st_",),
-    "T": ("t_", "qt", "jt_"),
+    "P": ("p_", "bump_", "led_by_p"),
+    "PR": ("pr_", "led_by_p"),
+    "QRS": ("qrs_", "q_", "r_", "s_", "r2_", "half_", "sokolow_", "cornell_",
+            "conduction_margin", "rbbb_margin"),
+    "ST": ("st_", "repolarisation_margin"),
+    "T": ("t_", "qt", "jt_", "repolarisation_margin"),
     "TP": ("atrial_",),
     "TQ": ("atrial_",),
-    RR_INTERVALS: ("rr_", "irregularity", "early_", "fibrillation_"),
-}
+    RR_INTERVALS: ("rr_", "irregularity", "entropy", "early_", "fibrillation_"),
+}  # fmt: skip
 """How the features are named that are measured on a part (:mod:`analysis.features`)."""
 MEASURED_ON_BEATS: Final = (
     "oddest.", "earliest.", "strangest.", "alike_", "odd_", "early_", "ventricular_",
@@ -310,7 +311,8 @@ def _start(standard: Standardised, ecg: ECG, number: int) -> int:
         return start
     ratio = resampling_ratio(ecg.sampling_frequency, recipe.sampling_frequency)
     whole = -(-ecg.samples * ratio.numerator // ratio.denominator)
-    return start + max(0, whole - standard.signal.shape[1]) // 2
+    skipped: int = max(0, whole - standard.signal.shape[1]) // 2
+    return start + skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -41,20 +41,26 @@ def suspected(
     """
     if not set(_CHEST) <= set(leads):
         return ()
-    before, after = (prepared.samples(part) for part in (_BEFORE, _AFTER))
-    cut = windows(prepared.clean, beats.r_peaks[beats.dominant], before, after)
-    whole = cut[~np.isnan(cut[:, 0]).any(axis=1)]
-    if not len(whole):
-        return ()
-    beat = median(whole)
-    beat -= beat[:, : prepared.samples(_REST)].mean(axis=1, keepdims=True)
-    chest = beat[[leads.index(lead) for lead in _CHEST]]
-    p_wave = slice(*(prepared.samples(part) for part in _P_WAVE))
+    needed = tuple(lead for lead in (Lead.I, Lead.II, *_CHEST) if lead in leads)
+    beat = _usual(prepared, beats, [leads.index(lead) for lead in needed])
+    chest, p_wave = beat[-len(_CHEST) :], slice(*map(prepared.samples, _P_WAVE))
     return tuple(
         reason
         for reason, (lead, weights) in _FORETOLD.items()
-        if lead in leads and _turned(beat[leads.index(lead)], np.array(weights) @ chest, p_wave)
+        if lead in needed and _turned(beat[needed.index(lead)], np.array(weights) @ chest, p_wave)
     )
+
+
+def _usual(prepared: Prepared, beats: Beats, rows: list[int]) -> Floats:
+    """Return the median of the dominant beats, zero at rest; all zero where no beat is whole."""
+    before, after = (prepared.samples(part) for part in (_BEFORE, _AFTER))
+    cut = windows(prepared.clean[rows], beats.r_peaks[beats.dominant], before, after)
+    whole = cut[~np.isnan(cut[:, 0]).any(axis=1)]
+    if not len(whole):
+        return np.zeros((len(rows), before + after), np.float32)
+    beat = median(whole)
+    at_rest: Floats = beat - beat[:, : prepared.samples(_REST)].mean(axis=1, keepdims=True)
+    return at_rest
 
 
 def _turned(seen: Floats, foretold: Floats, p_wave: slice) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis import pacing
-from analysis.atria import Conduction, conduction
+from analysis.atria import Conduction, conduction, steady_wave
 from analysis.beats import Beats, Floats, Prepared, windows
 from analysis.ecg import ECG, Lead
 from analysis.quality import Assessed
@@ -77,6 +77,9 @@ class Rhythm:
     atrial_frequency, atrial_share, atrial_cycles
         Of the strongest periodic wave between T and QRS: Hz, its share of the power there, and
         how many of its cycles fit between them.
+    wave_frequency, wave_share
+        Of the strongest steady wave through T waves and pauses: Hz, its share of the power
+        between the QRS complexes.
     spike
         Median height of the sharpest peak before the QRS, mV, where it stands out; else 0.
     conduction
@@ -98,6 +101,8 @@ class Rhythm:
     paced_beats: Mask
     entropy: float = np.nan
     p_likeness: float = np.nan
+    wave_frequency: float = np.nan
+    wave_share: float = np.nan
     conduction: Conduction | None = None
 
     @property
@@ -133,6 +138,9 @@ def of_examined(ecg: ECG, examined: Assessed, measurements: Measurements) -> Rhy
     supraventricular = premature & ~ventricular
     frequency, share, cycles = _atrial(prepared, beats, examined.usable)
     spike, paced_beats = pacing.spikes(ecg, examined.usable, measurements.r_peaks)
+    wave_frequency, wave_share = steady_wave(
+        _atrial_rows(prepared, examined.usable), beats, prepared.sampling_frequency
+    )
     before_qrs = _before_qrs(prepared, beats, measurements, ecg.sampling_frequency)
     return Rhythm(
         rr=rr,
@@ -149,6 +157,8 @@ def of_examined(ecg: ECG, examined: Assessed, measurements: Measurements) -> Rhy
         atrial_frequency=frequency,
         atrial_share=share,
         atrial_cycles=cycles,
+        wave_frequency=wave_frequency,
+        wave_share=wave_share,
         spike=spike,
         conduction=conduction(prepared, beats),
     )
@@ -363,15 +373,15 @@ def _atrial(
     prepared: Prepared, beats: Beats, usable: tuple[Lead, ...]
 ) -> tuple[float, float, float]:
     """Return frequency, share of power and number of cycles of the wave between T and QRS."""
-    rows = [usable.index(lead) for lead in _ATRIAL_LEADS if lead in usable]
+    rows = _atrial_rows(prepared, usable)
     spans = _tq_spans(beats, prepared.sampling_frequency)
-    if not rows or spans.shape[0] < _FEWEST - 1:
+    if not rows.size or spans.shape[0] < _FEWEST - 1:
         return np.nan, np.nan, np.nan
     step = prepared.samples(0.008)
     parts = [np.arange(first, last, step) for first, last in spans.tolist()]
     samples = np.concatenate(parts)
     owner = np.repeat(np.arange(len(parts)), [part.size for part in parts])
-    wave = prepared.clean[rows][:, samples].astype(np.float64)
+    wave = rows[:, samples].astype(np.float64)
     wave -= np.stack([np.bincount(owner, row) / np.bincount(owner) for row in wave])[:, owner]
     frequencies = np.arange(*_FLUTTER_BAND, _FLUTTER_STEP)
     radians = -2j * np.pi / prepared.sampling_frequency * samples
@@ -383,6 +393,11 @@ def _atrial(
     best = int(np.argmax(share))
     length = float(np.median(np.diff(spans, axis=1))) / prepared.sampling_frequency
     return float(frequencies[best]), float(share[best]), float(frequencies[best] * length)
+
+
+def _atrial_rows(prepared: Prepared, usable: tuple[Lead, ...]) -> Floats:
+    """Return the leads in which atrial waves are seen best, ``(leads, samples)``."""
+    return prepared.clean[[usable.index(lead) for lead in _ATRIAL_LEADS if lead in usable]]
 
 
 def _tq_spans(beats: Beats, rate: float) -> npt.NDArray[np.intp]:

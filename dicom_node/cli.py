@@ -125,7 +125,7 @@ def _serve(settings: "Settings", companions: "tuple[Companion, ...]" = ()) -> No
 
 @app.command()
 def demo(
-    count: Annotated[int, typer.Option(min=1, help="How many ECGs the cart sends.")] = 9,
+    count: Annotated[int, typer.Option(min=1, help="How many ECGs the cart sends.")] = 10,
     results: Annotated[Path, typer.Option(help="Where the PDFs go.")] = Path("demo-results"),
 ) -> None:
     """Start a node, a small PACS and a cart on loopback, and show what comes back."""

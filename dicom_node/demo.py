@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from analysis.ecg import Acquisition, Patient, Sex
+from analysis.ecg import STANDARD_12, Acquisition, Lead, Patient, Sex
 from analysis.formats import read
 from analysis.formats.dicom import Identity, encode
 from analysis.result import Result, Verdict
@@ -43,14 +43,15 @@ _PATIENCE = 120.0  # seconds
 _SETTLED = (State.DELIVERED, State.COMMITTED, State.QUARANTINED, State.FAILED)
 
 _GENERATED = (
-    (Kind.SINUS, 44.0),
-    (Kind.BRADYCARDIA, 61.0),
-    (Kind.TACHYCARDIA, 35.0),
-    (Kind.ATRIAL_FIBRILLATION, 78.0),
-    (Kind.LBBB, 70.0),
-    (Kind.FIRST_DEGREE_AV_BLOCK, 66.0),
-    (Kind.FLAT_LEAD, 52.0),
-    (Kind.NOISE, 50.0),
+    (Kind.SINUS, 44.0, STANDARD_12),
+    (Kind.BRADYCARDIA, 61.0, STANDARD_12),
+    (Kind.TACHYCARDIA, 35.0, STANDARD_12),
+    (Kind.ATRIAL_FIBRILLATION, 78.0, STANDARD_12),
+    (Kind.LBBB, 70.0, STANDARD_12),
+    (Kind.FIRST_DEGREE_AV_BLOCK, 66.0, STANDARD_12),
+    (Kind.FLAT_LEAD, 52.0, STANDARD_12),
+    (Kind.NOISE, 50.0, STANDARD_12),
+    (Kind.ATRIAL_FIBRILLATION, 72.0, (Lead.I,)),
 )
 
 
@@ -156,18 +157,21 @@ def _sources(count: int, folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield name and file of each ECG: pydicom's cart recording first, then generated ones."""
     yield "cart recording (pydicom)", Path(str(get_testdata_file("waveform_ecg.dcm")))
     for number in range(count - 1):
-        kind, age = _GENERATED[number % len(_GENERATED)]
+        kind, age, leads = _GENERATED[number % len(_GENERATED)]
         path = folder / f"{number:04d}.dcm"
-        generated(kind, age=age, number=number).save_as(path, enforce_file_format=True)
-        yield f"generated: {kind.value}", path
+        made = generated(kind, age=age, number=number, leads=leads)
+        made.save_as(path, enforce_file_format=True)
+        yield f"generated: {kind.value}{'' if leads is STANDARD_12 else ' in lead I'}", path
 
 
-def generated(kind: Kind, *, age: float, number: int) -> Dataset:
+def generated(
+    kind: Kind, *, age: float, number: int, leads: Sequence[Lead] = STANDARD_12
+) -> Dataset:
     """Return a General ECG object holding a simulated ECG of a patient who does not exist."""
     moment = datetime(2026, 1, 1, 8, number // 60 % 60, number % 60, tzinfo=UTC)
     uids = [derive("demo", kind, str(number), level) for level in ("study", "series", "sop")]
     return encode(
-        simulate(kind, seed=number).ecg,
+        simulate(kind, seed=number).ecg.select(leads),
         identity=Identity(
             study_instance_uid=uids[0],
             series_instance_uid=uids[1],

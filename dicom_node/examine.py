@@ -5,6 +5,7 @@ open files, may write no file, and its death is a refusal like any other (RELIAB
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -26,6 +27,7 @@ _LIMITS: Final = {
     resource.RLIMIT_FSIZE: 0,
     resource.RLIMIT_CORE: 0,
 }
+_LOWEST_PRIORITY: Final = 19
 _PATIENCE: Final = 120.0
 """Seconds by the clock."""
 
@@ -86,7 +88,8 @@ def given(
 
 
 def bound() -> None:
-    """Bound what this process may take, once and for all."""
+    """Bound what this process may take, once and for all; an ECG goes first."""
+    os.nice(_LOWEST_PRIORITY)
     for what, limit in _LIMITS.items():
         resource.setrlimit(what, (limit, limit))
 

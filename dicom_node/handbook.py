@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from dicom_node.reasons import Delivery, Quarantine, Refusal, sentence
 from dicom_node.settings import (
     LIVE,
+    LONGER,
     Destination,
     Exchange,
     Fhir,
@@ -57,10 +58,15 @@ def _settings(section: type[BaseModel]) -> str:
 
 def _rows(section: type[BaseModel]) -> Iterator[tuple[str, ...]]:
     for name, field in section.model_fields.items():
-        live = "Changes without a restart." if LIVE in field.metadata else ""
-        words = " ".join(f"{field.description or ''} {live}".split())
+        words = " ".join(f"{field.description or ''} {_live(field.metadata)}".split())
         made = "one for each core" if field.default_factory else _default(field.default)
         yield f"`{name}`", made, words
+
+
+def _live(marks: Sequence[object]) -> str:
+    if LONGER in marks:
+        return "Rises without a restart."
+    return "Changes without a restart." if LIVE in marks else ""
 
 
 def _default(value: object) -> str:

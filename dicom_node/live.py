@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node import logs
 from dicom_node.ledger import Ledger
-from dicom_node.settings import LIVE, Outlet, Settings, leaves, origins
+from dicom_node.settings import LIVE, LONGER, Outlet, Settings, leaves, origins
 
 _metadata: Final = sa.MetaData()
 _changes: Final = sa.Table(
@@ -68,6 +68,8 @@ class Knob:
     item: int | None
     """Place in a list of destinations."""
     field: str
+    longer: bool
+    """Whether it is an age that is only raised."""
 
     def holder(self, settings: Settings) -> BaseModel:
         """Return the section, or the destination, that holds the value."""
@@ -94,11 +96,17 @@ class Knob:
             made = type(holder).model_validate(dict(holder) | {self.field: value})
         except ValidationError as error:
             raise NotAllowed(f"{self.key}: {error.errors()[0]['msg']}.") from None
+        if self.longer and not _longer(getattr(made, self.field), self.value(settings)):
+            raise NotAllowed(f"{self.key}: what shortens it needs the file and a restart.")
         if self.item is None:
             return settings.model_copy(update={self.section: made})
         items = list(getattr(settings, self.section))
         items[self.item] = made
         return settings.model_copy(update={self.section: tuple(items)})
+
+
+def _longer(age: float, stated: float) -> bool:
+    return age == 0 or 0 < stated <= age
 
 
 def knobs(settings: Settings) -> dict[str, Knob]:
@@ -125,6 +133,7 @@ def _of(holder: BaseModel, prefix: str, section: str, item: int | None = None) -
                 section=section,
                 item=item,
                 field=field,
+                longer=LONGER in about.metadata,
             )
 
 

@@ -71,6 +71,8 @@ Bytes = Annotated[int, Field(gt=0)]
 
 LIVE = "live"
 """Marks a value that may be changed while everything runs: see :mod:`dicom_node.live`."""
+LONGER = "longer"
+"""Marks beside it an age that may then only be raised, 0 being for ever: nothing is lost by it."""
 
 
 class Section(BaseModel):
@@ -365,11 +367,11 @@ Days = Annotated[float, Field(ge=0)]
 class Retention(Section):
     """For how many days bytes are kept; 0 keeps them for ever. What is known of an ECG stays."""
 
-    source_days: Annotated[Days, LIVE] = 0.0
+    source_days: Annotated[Days, LIVE, LONGER] = 0.0
     """Of received objects, from when every destination had committed to the results."""
-    results_days: Annotated[Days, LIVE] = 0.0
+    results_days: Annotated[Days, LIVE, LONGER] = 0.0
     """The same, of the results."""
-    quarantine_days: Annotated[Days, LIVE] = 0.0
+    quarantine_days: Annotated[Days, LIVE, LONGER] = 0.0
     """Of what was set aside, from its last attempt."""
 
 

@@ -1,7 +1,7 @@
 """A real node for tests: `sinusnode serve` as a process, its settings in a folder of its own.
 
-Importing takes most of a node's start. Nodes are therefore forked from one process that has
-imported all and done nothing else, but for those that are to start as they do at a site.
+Importing takes most of a node's start. Nodes and their commands are therefore forked from one
+process that has imported all and done nothing else; a node may also start as it does at a site.
 """
 
 import contextlib
@@ -10,8 +10,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -51,23 +52,26 @@ def poll(condition: Any, seconds: float = 30.0, pause: float = 0.05) -> bool:
     return bool(condition())
 
 
-def _serve(config: str, environment: Mapping[str, str], log: str) -> None:
-    """Be `sinusnode serve -c CONFIG`."""
-    file = os.open(log, os.O_WRONLY | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+def _main(arguments: Sequence[str], environment: Mapping[str, str], out: Path, err: Path) -> None:
+    """Be `sinusnode ARGUMENTS`, whose words go to files."""
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.environ.clear()
     os.environ.update(environment)
     failpoints.arm(environment.get(failpoints.VARIABLE, ""))
-    sys.argv = ["sinusnode", "serve", "-c", config]
+    sys.argv = ["sinusnode", *arguments]
     cli.main()
 
 
 class _Born:
-    """A forked node, with the words of `subprocess.Popen`."""
+    """A forked command, with the words of `subprocess.Popen`."""
 
-    def __init__(self, *arguments: Any) -> None:
-        self._process: ForkServerProcess = _NURSERY.Process(target=_serve, args=arguments)
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], out: Path, err: Path
+    ) -> None:
+        self._process: ForkServerProcess = _NURSERY.Process(
+            target=_main, args=(arguments, dict(environment), out, err)
+        )
         with patch.dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"):
             self._process.start()
         self.pid = self._process.pid
@@ -158,16 +162,19 @@ class Node:
 
     @property
     def log(self) -> str:
-        return (self.folder / "log").read_text()
+        path = self.folder / "log"
+        return path.read_text() if path.exists() else ""
 
     def launch(self) -> None:
         """Start the process and return at once."""
-        with (self.folder / "log").open("ab") as log:
-            if not self.afresh:
-                self.process = _Born(str(self.config), dict(self.environment), log.name)
-                return
+        words = ["serve", "-c", str(self.config)]
+        path = self.folder / "log"
+        if not self.afresh:
+            self.process = _Born(words, self.environment, path, path)
+            return
+        with path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dicom_node", "serve", "-c", str(self.config)],
+                [sys.executable, "-m", "dicom_node", *words],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
@@ -208,17 +215,13 @@ class Node:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(40)
 
-    def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `sinusnode ARGUMENTS` with this installation's settings."""
-        return subprocess.run(
-            [sys.executable, "-m", "dicom_node", *arguments],
-            env=self.environment | {"SINUSNODE_CONFIG": str(self.config)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            **options,
-        )
+        named = self.environment | {settings_module.CONFIG_VARIABLE: str(self.config)}
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            status = _Born(arguments, named, out, err).wait(120)
+            return subprocess.CompletedProcess(arguments, status, out.read_text(), err.read_text())
 
     @contextlib.contextmanager
     def ledger(self) -> Iterator[Ledger]:

@@ -15,6 +15,7 @@ _SINUS_P_AXIS = (-30.0, 105.0)  # degrees: P upright in II
 _LEADS_MOST = 0.5  # of the dominant beats that have a P wave
 _IRREGULAR = 0.055  # of the median RR
 _CONSTANT_P = 8.0  # power of the mean P over chance
+_STEADY_WAVE = 0.5  # of the power between the QRS complexes: flutter waves where RR vary
 _NARROW = 110.0  # ms: QRS duration of adults without any conduction delay (Surawicz 2009)
 _ENTROPY = -1.4  # above it: atrial fibrillation (Lake and Moorman 2011)
 _LIKE_P = 0.7  # correlation of a P wave with the others
@@ -50,9 +51,23 @@ def led_by_p(measurements: Measurements, seen: Rhythm) -> bool:
 def _repeated_p(measurements: Measurements, seen: Rhythm) -> bool:
     rate, qrs = measurements.heart_rate.value, measurements.qrs_duration.value
     usual = rate is not None and qrs is not None and rate < _TWO_TO_ONE[0] and qrs < _NARROW
-    constant = seen.p_constancy >= _CONSTANT_P and seen.p_likeness >= _LIKE_P
     steady = seen.entropy < _ENTROPY and not seen.flutters and not seen.paced
-    return bool(usual and constant and steady)
+    return bool(usual and _repeats(seen) and steady)
+
+
+def _repeats(seen: Rhythm) -> bool:
+    """Return whether something repeats itself before the QRS complexes."""
+    return seen.p_constancy >= _CONSTANT_P and seen.p_likeness >= _LIKE_P
+
+
+def flutters_irregularly(seen: Rhythm) -> bool:
+    """Return whether RR intervals vary about atrial waves of one frequency.
+
+    No P wave is marked, but what stands before the QRS repeats itself, because each QRS follows
+    one of the waves.
+    """
+    irregular = seen.irregularity >= _IRREGULAR and not seen.p_share >= _LEADS_MOST
+    return bool(irregular and _repeats(seen) and seen.wave_share >= _STEADY_WAVE)
 
 
 def _sinus(case: Case) -> bool:
@@ -78,6 +93,11 @@ def _fibrillates(case: Case) -> bool:
     irregular = case.rhythm.irregularity >= _IRREGULAR
     without_p = case.rhythm.p_constancy < _CONSTANT_P
     return irregular and without_p and av_block.second_degree(case) is None
+
+
+def _without_p(case: Case) -> bool:
+    """Return whether atrial waves of no sinus rhythm make RR intervals irregular."""
+    return _fibrillates(case) or flutters_irregularly(case.rhythm)
 
 
 def fibrillation_margin(seen: Rhythm) -> float:
@@ -107,7 +127,11 @@ def hides_fibrillation(case: Case) -> bool:
 
 
 def sinus_rhythm(case: Case) -> Judgement:
-    """P waves of sinus axis (upright in II) before the QRS complexes (AHA/ACCF/HRS 2007, II)."""
+    """P waves of sinus axis (upright in II) before the QRS complexes (AHA/ACCF/HRS 2007, II).
+
+    Where none was marked, below 120 per minute and with a QRS below 110 ms it is enough that
+    what stands before the QRS repeats itself, and that RR intervals foretell one another.
+    """
     return Judgement(_sinus(case), (_rate(case)[1], *_p_waves(case)))
 
 
@@ -124,7 +148,7 @@ def sinus_tachycardia(case: Case) -> Judgement:
     """
     rate, text = _rate(case)
     sinus = _sinus(case)
-    told = sinus or _fibrillates(case) or case.rhythm.flutters
+    told = sinus or _without_p(case) or case.rhythm.flutters
     if rate > _TACHYCARDIA and not told and case.measurements.pr_interval.value is None:
         raise Unassessed(f"P waves were not found in a tachycardia of {rate:.0f}/min")
     return Judgement(sinus and rate > _TACHYCARDIA, (text, *_p_waves(case)) if sinus else (text,))
@@ -159,17 +183,22 @@ def atrial_fibrillation(case: Case) -> Judgement:
 def atrial_flutter(case: Case) -> Judgement:
     """Regular atrial waves of 210 to 360 per minute between T and QRS (ACC/AHA/HRS 2015).
 
-    It is told only where more than one wave fits between T and QRS. A regular tachycardia of
-    120 to 175 may be flutter with 2:1 conduction: there it is not judged.
+    It is told where more than one wave fits between T and QRS, and where RR intervals vary about
+    waves of one frequency. A regular tachycardia of 120 to 175 may be flutter with 2:1
+    conduction: there it is not judged.
     """
-    rate = case.value("heart_rate")
-    if np.isnan(case.rhythm.atrial_share):
+    rate, seen = case.value("heart_rate"), case.rhythm
+    if flutters_irregularly(seen):
+        waves = f"atrial waves {60 * seen.wave_frequency:.0f}/min at varying RR intervals"
+        power = f"{100 * seen.wave_share:.0f} % of the power between the QRS complexes"
+        return Judgement(present=True, evidence=(f"{waves}, {power}",))
+    if np.isnan(seen.atrial_share):
         raise Unassessed("too little between T and QRS to look for atrial waves")
     text = (
-        f"atrial waves {60 * case.rhythm.atrial_frequency:.0f}/min, "
-        f"{100 * case.rhythm.atrial_share:.0f} % of the power between T and QRS"
+        f"atrial waves {60 * seen.atrial_frequency:.0f}/min, "
+        f"{100 * seen.atrial_share:.0f} % of the power between T and QRS"
     )
-    if case.rhythm.flutters:
+    if seen.flutters:
         return Judgement(present=True, evidence=(text,))
     if _TWO_TO_ONE[0] <= rate <= _TWO_TO_ONE[1] and not _irregular(case):
         raise Unassessed("2:1 flutter cannot be told from another regular tachycardia")
@@ -192,7 +221,7 @@ def _counted(case: Case, mask: Mask, what: str) -> Judgement:
 
 def pac(case: Case) -> Judgement:
     """Early beats of the dominant QRS, or no wider (AHA/ACCF/HRS 2007, part II)."""
-    if _fibrillates(case):
+    if _without_p(case):
         raise Unassessed("atrial premature beats cannot be told where P waves are missing")
     found = _counted(case, case.rhythm.supraventricular, "premature with a narrow")
     aberrant = int(case.rhythm.aberrant.sum())
@@ -216,7 +245,7 @@ def _bigeminy(case: Case, mask: Mask, what: str) -> Judgement:
 
 def atrial_bigeminy(case: Case) -> Judgement:
     """Every second beat a supraventricular premature one, three times or more in a row."""
-    if _fibrillates(case):
+    if _without_p(case):
         raise Unassessed("atrial premature beats cannot be told where P waves are missing")
     return _bigeminy(case, case.rhythm.supraventricular, "supraventricular")
 

@@ -9,7 +9,15 @@ from sqlalchemy import Connection
 from dicom_node.ledger.chain import broken_chain
 from dicom_node.ledger.queue import rows
 from dicom_node.ledger.retention import purged_too_early
-from dicom_node.ledger.schema import WORKABLE, DeliveryState, State, deliveries, objects
+from dicom_node.ledger.schema import (
+    WORKABLE,
+    DeliveryState,
+    Part,
+    State,
+    deliveries,
+    objects,
+    purges,
+)
 
 _ANALYSED: Final = (State.ANALYSED, State.ARCHIVED)
 _AFTER_REPORT: Final = (State.REPORTED, State.DELIVERED, State.COMMITTED, State.FAILED)
@@ -36,12 +44,14 @@ def _broken_rows(connection: Connection, now: float, overdue: float) -> Iterator
     pending = deliveries.c.state == DeliveryState.PENDING
     undelivered = _ids(connection, deliveries.c.instance_id, pending)
     with_objects = _ids(connection, objects.c.instance_id)
+    purged = _ids(connection, purges.c.instance_id, purges.c.part == Part.RESULTS)
     for row in rows(connection, limit=1_000_000):
         name = f"row {row['id']} ({row['state']})"
         reported = row["state"] in _AFTER_REPORT
         if reported and row["id"] not in with_objects:
             yield f"{name} has no objects"
-        if (row["result"] is None) and (row["state"] in _ANALYSED or reported):
+        resulted = row["state"] in _ANALYSED or reported
+        if row["result"] is None and resulted and row["id"] not in purged:
             yield f"{name} has no result"
         if row["archive_only"] and reported:
             yield f"{name} is reported, and was fetched for the archive only"

@@ -59,6 +59,9 @@ def purge(connection: Connection, rule: Rule, rows: Collection[int], now: float)
     if found:
         marks = [{"instance_id": number, "part": rule.part, "at": now} for number in found]
         connection.execute(purges.insert(), marks)
+        if rule.part is Part.RESULTS:
+            given_up = instances.update().where(instances.c.id.in_(found))
+            connection.execute(given_up.values(result=None))
         detail = json.dumps({"part": rule.part, "rows": found})
         append(connection, Event(event=PURGED, reason=rule.state, detail=detail), now)
     return found

@@ -46,7 +46,7 @@ class Part(StrEnum):
     SOURCE = "source"
     """The bytes that came in."""
     RESULTS = "results"
-    """The bytes of the objects that were made from it."""
+    """The bytes of the objects that were made from it, and the stored result."""
 
 
 class FetchState(StrEnum):

@@ -72,6 +72,12 @@ def test_stranger_is_examined_in_another_process(crowd: Desk) -> None:
     assert (answer.status, answer.json["type"].endswith("external-data")) == (422, True)
 
 
+def test_models_are_examined_one_at_a_time(crowd: Desk) -> None:
+    with crowd.office.examining:
+        answer = crowd.post("/models", Role.TRAINER, content=packed())
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+
+
 @pytest.mark.usefixtures("nearby")
 def test_markup_in_a_card_is_data(crowd: Desk) -> None:
     digest = upload(crowd, packed(limits="<script>alert(1)</script>", version="html"))

@@ -45,10 +45,10 @@ How to read it:
 - **Tuned here, on these very records** (so the figures are optimistic): the RR irregularity (0.055)
   and P constancy (8, after the longer half of the RR intervals) of atrial fibrillation, on all 455;
   the likeness of P waves (0.7; 0.6 and 0.8 do about as well); the share of power of flutter waves
-  (0.5, one positive); spikes of pacing (0.2 mV, ten times the surroundings). The limit of the RR
-  entropy (-1.4) is that of Lake and Moorman 2011. Everything else is the limit of its definition.
-  Left out where a definition offers several: of the Cornell product the statement (it is measured),
-  of left atrial enlargement P of 120 ms alone.
+  (0.5, one positive, and 0.5 at varying RR intervals, two positives); spikes of pacing (0.2 mV, ten
+  times the surroundings). The limit of the RR entropy (-1.4) is that of Lake and Moorman 2011.
+  Everything else is the limit of its definition. Left out where a definition offers several: of the
+  Cornell product the statement (it is measured), of left atrial enlargement P of 120 ms alone.
 - **Definitions and habits differ.** LUDB's "incomplete right bundle branch block" has r′ below r
   and mostly no S in I, so that neither Surawicz nor Minnesota code 7-3 finds it. A third of the
   complete right bundle branch blocks of CPSC are measured as a QRS below 120 ms here: their late R′
@@ -75,9 +75,10 @@ How to read it:
   `pytest tests/unit/test_atria.py` proves 2:1, Mobitz I and II, advanced and complete block on
   generated ECGs. A P wave that always falls into the same part of QRS or T stays unseen. In a slow
   rhythm whose P waves cannot be followed second-degree block is not assessed.
-- Flutter is told only where more than one wave fits between T and QRS. Of the eleven missed five
-  are those that look like fibrillation, four conduct 2:1 at 129 to 162 per minute (three of them
-  not assessed), and two have waves that QRS and T cover (JS09740, LUDB 103).
+- **Atrial flutter** is told where more than one wave fits between T and QRS, and where RR intervals
+  vary about a wave of one frequency while no P wave is marked. Of those missed five are the ones
+  that look like fibrillation, three conduct 2:1 at 129 to 162 per minute and are not assessed, and
+  one (JS09740) has waves that QRS and T cover.
 """
 
 

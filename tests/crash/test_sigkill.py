@@ -44,9 +44,9 @@ def test_node_killed_at_a_named_point_loses_nothing(
     assert_one_set_each(pacs, 1)
 
 
-def storm(make_node: Callable[..., Node], pacs: Pacs, *, kills: int, ecgs: int) -> None:
+def storm(node: Node, pacs: Pacs, *, kills: int, ecgs: int) -> None:
     """Four carts push while the node is killed; then everything must be there, once."""
-    node = make_node(destinations={"PACS": pacs.port}, afresh=True).start()
+    node.start()
     dice = random.Random(20261120)
     stored: list[bool] = []
 
@@ -73,13 +73,14 @@ def storm(make_node: Callable[..., Node], pacs: Pacs, *, kills: int, ecgs: int) 
 
 
 def test_five_kills_while_four_carts_push(make_node: Callable[..., Node], pacs: Pacs) -> None:
-    storm(make_node, pacs, kills=5, ecgs=5)
+    storm(make_node(destinations={"PACS": pacs.port}), pacs, kills=5, ecgs=5)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_fifty_kills_while_four_carts_push(make_node: Callable[..., Node], pacs: Pacs) -> None:
-    storm(make_node, pacs, kills=50, ecgs=40)
+    node = make_node(destinations={"PACS": pacs.port}, afresh=True)
+    storm(node, pacs, kills=50, ecgs=40)
 
 
 def test_killed_and_unkilled_runs_send_the_same_uids_and_rebuild_the_same_bytes(

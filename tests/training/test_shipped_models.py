@@ -345,7 +345,7 @@ def test_a_kept_network_is_not_fitted_again(
     again = Workshop(folder, epochs=1).net(examples, 1)
     assert kept.stat().st_mtime_ns == written
     assert all(
-        torch.equal(left, right)
+        torch.equal(left, right) and left.stride() == right.stride()  # else sums round otherwise
         for left, right in zip(first.parameters(), again.parameters(), strict=True)
     )
     Workshop(folder, epochs=1).net(examples[1:], 1)
@@ -503,13 +503,13 @@ def test_the_shipped_models_are_the_plans_and_small() -> None:
 def test_answers_of_the_shipped_model_are_far_apart_on_what_it_learned(
     corpus: list[Record],
 ) -> None:
-    model = load_model()
-    patients = [Patient(age=60.0)] * len(corpus)
-    found = classify([model], [item.ecg for item in corpus], patients)
+    model, some = load_model(), corpus[::3]
+    patients = [Patient(age=60.0)] * len(some)
+    found = classify([model], [item.ecg for item in some], patients)
     for at, label in enumerate(model.card.labels):
         pairs = [
             (item.labels[label.key], findings[at].probability)
-            for item, findings in zip(corpus, found, strict=True)
+            for item, findings in zip(some, found, strict=True)
             if label.key in item.labels and findings[at].probability is not None
         ]
         present = np.mean([probability for truth, probability in pairs if truth])

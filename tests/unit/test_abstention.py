@@ -167,6 +167,7 @@ def test_a_hum_of_half_a_millivolt_leaves_the_measurements_as_they_are(hertz: in
 @pytest.mark.slow
 def test_every_record_that_cardiologists_marked_is_still_read() -> None:
     records = sorted(shared("data", "ludb", "data").glob("*.hea"))
-    verdicts = [assess(analysis.read(record).ecg).verdict for record in records]
-    assert len(verdicts) > 100
-    assert Verdict.NON_DIAGNOSTIC not in verdicts
+    found = [assess(analysis.read(record).ecg) for record in records]
+    assert len(found) > 100
+    assert Verdict.NON_DIAGNOSTIC not in {quality.verdict for quality in found}
+    assert sum(quality.reversed_leads for quality in found) <= 0.02 * len(found)

@@ -48,14 +48,20 @@ def test_analysis_loads_no_network_no_database_and_no_learning() -> None:
     assert found & (WEB | LEARNING | {"neurokit2", "matplotlib"}) == set()
 
 
-@pytest.mark.parametrize("module", ["dicom_node.node", "dicom_node.work", "dicom_node.cli"])
-def test_clinical_path_holds_no_learning_code(module: str) -> None:
-    assert loaded(f"import {module}") & (LEARNING | {"fastapi", "apscheduler"}) == set()
+def test_clinical_path_holds_no_learning_code() -> None:
+    found = loaded("import dicom_node.node, dicom_node.work, dicom_node.cli")
+    assert found & (LEARNING | {"fastapi", "apscheduler"}) == set()
+
+
+HEAVY = {"numpy", "scipy", "onnxruntime", "pydicom", "pynetdicom"}
 
 
 def test_command_line_starts_without_the_heavy_parts() -> None:
-    found = loaded("import dicom_node.cli")
-    assert found & {"numpy", "onnxruntime", "pydicom", "pynetdicom", "sqlalchemy"} == set()
+    assert loaded("import dicom_node.cli") & (HEAVY | {"sqlalchemy"}) == set()
+
+
+def test_queue_is_shown_without_the_heavy_parts() -> None:
+    assert loaded("import dicom_node.operate") & HEAVY == set()
 
 
 def test_nothing_else_stands_at_the_top() -> None:

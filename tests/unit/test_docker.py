@@ -114,6 +114,14 @@ def found(command: str, lines: list[str]) -> Iterator[str]:
         yield from names.split(",")
 
 
+def test_a_service_is_built_from_its_stage_with_the_arguments_that_the_stages_take() -> None:
+    taken = {name for line in STAGES["wheels"] if line.startswith("ARG") for name in line.split()}
+    for name in IMAGES:
+        build = SERVICES[name]["build"]
+        assert (build["target"], ROOT / build["dockerfile"]) == (name, DOCKER / "Dockerfile")
+        assert set(build["args"]) <= taken
+
+
 def test_no_line_names_a_package_index_or_an_image_without_its_version() -> None:
     assert not any(re.search(r"https?://(?!127\.0\.0\.1)", line) for line in LINES)
     assert not any("latest" in line for line in instructions("FROM"))
@@ -149,8 +157,11 @@ def test_the_trainer_reaches_nobody_and_sees_neither_identities_nor_the_key() ->
 
 
 def test_the_admin_service_shares_the_nodes_data_and_is_open_over_tls_alone(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr("dicom_node.settings.SECRETS", tmp_path)  # where compose puts them
+    for secret in SERVICES["admin"]["secrets"]:
+        (tmp_path / secret).write_text("no setting of that name")
     assert set(volumes("node").items()) <= set(volumes("admin").items())
     for key, value in SERVICES["admin"]["environment"].items():
         monkeypatch.setenv(key, value)

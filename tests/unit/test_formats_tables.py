@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from damage import damaged
 from dicom_objects import TWELVE
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 from scipy.io import savemat
@@ -117,6 +117,7 @@ def test_a_time_column_says_the_rate(name: str, factor: float) -> None:
     assert recording.ecg.leads == (Lead.V1,)
 
 
+@example(rate=1638.9375, digits=4)
 @given(rate=st.floats(50, 2000), digits=st.integers(3, 9))
 def test_a_rate_of_times_is_as_exact_as_their_digits(rate: float, digits: int) -> None:
     lines = "".join(f"{n / rate:.{digits}f},{n % 7}\n" for n in range(5000))
@@ -126,7 +127,8 @@ def test_a_rate_of_times_is_as_exact_as_their_digits(rate: float, digits: int) -
         assert refused.reason in {Reason.NO_RATE, Reason.AMBIGUOUS}  # noqa: PT017 - either is right
         assert 10.0**-digits * rate > 1e-2
     else:
-        assert abs(found - rate) <= rate * 10.0**-digits / (4999 / rate) + 1e-9
+        last = rate * 10.0**-digits / (4999 / rate)  # half of it is rounding, then a whole number
+        assert abs(found - rate) <= 1.5 * last + 1e-9
 
 
 def test_times_with_a_gap_or_too_few_digits_say_no_rate() -> None:

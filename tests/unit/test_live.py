@@ -7,11 +7,12 @@ import pytest
 
 from dicom_node.ledger import Ledger
 from dicom_node.live import Live, NotAllowed, NotLive, in_force, knobs, overlaid
-from dicom_node.settings import Destination, Hl7, Settings, Storage
+from dicom_node.settings import Destination, Hl7, Retention, Settings, Storage
 
 KEYS = {
     "admin.requests_per_minute", "destinations.pacs.example.active", "drift.share",
     "drift.significance", "hl7.EHR.active", "log.level", "models.speak",
+    "retention.quarantine_days", "retention.results_days", "retention.source_days",
 }  # fmt: skip
 
 
@@ -89,6 +90,19 @@ def test_value_that_the_file_could_not_hold_is_refused(
     with pytest.raises(NotAllowed, match=key):
         live.change(key, value, "ada", "Why not.", 7.0)
     assert live.changes() == ()
+
+
+def test_bytes_are_kept_longer_without_a_restart_and_never_shorter(
+    settings: Settings, process: Callable[..., Live]
+) -> None:
+    stated = settings.model_copy(update={"retention": Retention(source_days=30)})
+    live = process(stated=stated)
+    for days in (30.0, 365, 0):
+        live.change("retention.source_days", days, "ada", "The court asks.", 7.0)
+        assert live.now().retention.source_days == days
+    for key in ("retention.source_days", "retention.results_days"):
+        with pytest.raises(NotAllowed, match="needs the file"):
+            live.change(key, 29.0, "ada", "The disk is full.", 7.0)
 
 
 def test_change_for_what_the_file_does_not_name_any_more_counts_for_nothing(

@@ -85,7 +85,9 @@ def test_what_is_purged_is_recorded_once_and_breaks_no_promise(ledger: Ledger) -
     assert purge(ledger, Part.SOURCE) == [1]
     assert purge(ledger, Part.SOURCE) == []
     assert row(ledger)["purged"] == {Part.SOURCE: NOW}
+    assert row(ledger)["result"] is not None
     assert purge(ledger, Part.RESULTS) == [1]
+    assert row(ledger)["result"] is None
     said = [(item["event"], item["reason"], item["detail"]) for item in ledger.trail()]
     assert said == [
         ("purged", "COMMITTED", '{"part": "source", "rows": [1]}'),

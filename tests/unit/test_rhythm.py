@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import criteria
-from analysis.analyse import examined
+from analysis.analyse import analyse, examined
 from analysis.criteria.rhythm import fibrillation_margin, led_by_p
-from analysis.ecg import Patient
+from analysis.ecg import ECG, STANDARD_12, Lead, Patient
 from analysis.measure import everything
 from analysis.result import Finding, Measurements, Quality, Quantity, Verdict
 from analysis.rhythm import Rhythm, entropy
@@ -167,3 +167,41 @@ def test_an_axis_is_judged_as_it_is_read() -> None:
     marked = seen(p_share=1.0)
     assert led_by_p(measured(pr_interval=150.0, p_axis=-30.4), marked)
     assert not led_by_p(measured(pr_interval=150.0, p_axis=-30.6), marked)
+
+
+def fluttering(hertz: float, conducted: Array, size: float = 0.2) -> ECG:
+    """Return flutter waves that conduct to the ventricles so many to one in turn."""
+    times = 0.6 + np.cumsum(conducted) / hertz
+    ecg = heart([(float(time), beat(Kind.SINUS, with_p=False)) for time in times], times[-1] + 0.8)
+    time = np.arange(ecg.samples) / ecg.sampling_frequency
+    waves = size * np.sin(2 * np.pi * hertz * (time - 0.6) + 1.0)
+    shares = np.array([0.2, 1, 0.8, -0.6, -0.3, 0.9, 0.5, 0.1, 0, 0, 0, 0])
+    signal = ecg.signal + np.outer(shares, waves)
+    return ECG(signal=signal, leads=ecg.leads, sampling_frequency=ecg.sampling_frequency)
+
+
+def said(ecg: ECG) -> dict[str, Finding]:
+    return {item.key: item for item in analyse(ecg, [], patient=Patient(age=70.0)).findings}
+
+
+@pytest.mark.parametrize(
+    ("hertz", "leads"), [(4.2, STANDARD_12), (5.2, STANDARD_12), (4.7, (Lead.II,))]
+)
+def test_flutter_whose_conduction_changes_is_told_with_its_rate(
+    hertz: float, leads: tuple[Lead, ...]
+) -> None:
+    ecg = fluttering(hertz, np.array([2, 3, 2, 2, 4, 2, 3, 3, 2, 2, 4, 2, 3, 2, 4]))
+    found = said(ecg.select(leads))
+    assert found["atrial_flutter"].present
+    (evidence,) = found["atrial_flutter"].evidence
+    assert abs(float(evidence.split()[2].removesuffix("/min")) - 60 * hertz) <= 2
+    assert not found["atrial_fibrillation"].present
+    assert not found["sinus_rhythm"].present
+    assert found["pac"].present is None
+
+
+def test_neither_irregular_sinus_rhythm_nor_fibrillation_is_flutter() -> None:
+    times = np.cumsum(np.random.default_rng(3).uniform(0.55, 1.1, 11))
+    sinus = heart([(float(time), beat(Kind.SINUS)) for time in times])
+    for ecg in (sinus, simulate(Kind.ATRIAL_FIBRILLATION).ecg):
+        assert not said(ecg)["atrial_flutter"].present

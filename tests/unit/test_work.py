@@ -157,7 +157,7 @@ def test_sender_process_ends_when_one_of_its_threads_did_so_that_it_is_started_a
 ) -> None:
     released = threading.Event()
 
-    def run(self: Sender, *_: object) -> None:
+    def run(self: Sender, *_: object, **_held: object) -> None:
         if self._destination.name == "TWO":
             released.wait(30)
 

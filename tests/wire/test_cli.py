@@ -35,6 +35,10 @@ KEYS = {
     "models", "overall", "notes",
 }  # fmt: skip
 
+FINDING = {
+    "key", "probability", "threshold", "present", "origin", "model", "reason", "evidence",
+}  # fmt: skip
+
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
@@ -64,10 +68,11 @@ def test_analyse_prints_one_document_of_exactly_the_agreed_shape(run: Run) -> No
         assert set(item) == {"value", "unit", "reason"}
         assert (item["value"] is None) == (item["reason"] is not None)
     for item in document["statements"]:
-        assert set(item) == {"key", "text", "code"}
+        assert set(item) == {"key", "text", "code", "evidence"}
         assert len(item["code"]) == 3
     for item in document["findings"]:
-        assert set(item) == {"key", "probability", "threshold", "present", "origin", "reason"}
+        assert set(item) == FINDING
+        assert {"sentences", "leads"} <= set(item["evidence"])
         assert item["origin"] in {"model", "criteria"}
     for item in document["models"]:
         assert set(item) == {"name", "version", "digest"}

@@ -261,7 +261,10 @@ def test_too_many_associations_are_refused_for_now_only(make_node: Callable[...,
     assert push(node.address, cart_ecg("room-again")) == [0]
 
 
-def test_sigterm_finishes_what_is_in_hand_and_exits_cleanly(node: Node, pacs: Pacs) -> None:
+def test_sigterm_finishes_what_is_in_hand_and_exits_cleanly(
+    make_node: Callable[..., Node], pacs: Pacs
+) -> None:
+    node = make_node(destinations={"PACS": pacs.port}, afresh=True).start()
     assert push(node.address, *(cart_ecg(f"term-{number}") for number in range(5))) == [0] * 5
     assert node.stop() == 0
     node.start()

@@ -8,6 +8,7 @@ trail, so that none can forget to.
 import hashlib
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -83,6 +84,11 @@ class Office:
     def replays(self) -> Replays:
         """What was answered under an idempotency key."""
         return Replays(self.ledger)
+
+    @cached_property
+    def examining(self) -> threading.Lock:
+        """Held while a stranger's model is examined: it takes much memory, so one at a time."""
+        return threading.Lock()
 
     @cached_property
     def addresses(self) -> Limiter:

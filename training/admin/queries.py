@@ -78,7 +78,7 @@ class Index:
         query = (
             sa.select(recordings.c.instance_id)
             .join(instances, instances.c.id == recordings.c.instance_id)
-            .where(recordings.c.analysed.is_(False), instances.c.analysed_at.is_not(None))
+            .where(recordings.c.analysed.is_(False), instances.c.result.is_not(None))
             .order_by(recordings.c.instance_id)
             .limit(limit)
         )
@@ -343,9 +343,14 @@ class Qualities:
     ledger: Ledger
     corpus: Corpus
 
-    def look(self, limit: int) -> int:
-        """Return how many recordings are left, after at most so many were looked at."""
-        here = frozenset(record.id for record in self.corpus.records)
+    def look(self, here: frozenset[str], limit: int) -> int:
+        """Return how many recordings are left, after at most so many were looked at.
+
+        Parameters
+        ----------
+        here
+            The ids of all that the corpus holds; what is known of others is forgotten.
+        """
         query = sa.select(qualities.c.record).where(qualities.c.revision == ALGORITHM_REVISION)
         known = frozenset(row[0] for row in self.ledger.query(query))
         new = sorted(here - known)

@@ -65,8 +65,10 @@ def result_of(office: Office, row: Mapping[str, Any]) -> Result:
     Raises
     ------
     Problem
-        409, if there is none yet or the source cannot be decoded; 410, if its bytes are gone.
+        409, if there is none yet or the source cannot be decoded; 410, if it or its bytes are gone.
     """
+    if row["result"] is None and row["analysed_at"] is not None:
+        raise Problem(HTTPStatus.GONE, "Its result was purged by age.", reason="bytes-gone")
     if row["result"] is None:
         raise Problem(HTTPStatus.CONFLICT, "It has not been analysed yet.", reason="no-result")
     return Result.from_json(row["result"], decoded(office, row)[1])

@@ -8,7 +8,7 @@ import errno
 import shutil
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,8 +29,9 @@ def folder_of(storage: Storage) -> Path:
     folder = storage.folder / "staging"
     folder.mkdir(parents=True, exist_ok=True)
     for item in folder.iterdir():
-        if item.stat().st_mtime < time.time() - _STALE:
-            shutil.rmtree(item, ignore_errors=True)
+        with suppress(FileNotFoundError):  # a request that ends just now
+            if item.stat().st_mtime < time.time() - _STALE:
+                shutil.rmtree(item, ignore_errors=True)
     return folder
 
 

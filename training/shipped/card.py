@@ -38,7 +38,9 @@ changes of one wall that LUDB's cardiologists call unspecific.
     "any-lead": "",
 }
 """What the largest disagreements with the sources are."""
-TOOK: Final = ""
+TOOK: Final = """ When it was
+last timed, for 0.3.0 on 2026-11-20, the whole took 15 min 45 s from nothing, 3 min 21 s of them
+processor time, on a machine of two cores that some twenty other jobs shared."""
 """How long the whole took when it was last timed."""
 
 INTENDED_USE: Final = (

@@ -56,7 +56,7 @@ def fit(examples: Sequence[Example], *, seed: int, epochs: int) -> Net:
             averaged.update_parameters(net)
     fitted = averaged.module.eval()
     assert isinstance(fitted, Net)  # noqa: S101 - for the type checker
-    return fitted
+    return fitted.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
 def _loss(

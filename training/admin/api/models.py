@@ -196,7 +196,7 @@ def _add(
     """Return the candidate that a stranger's file became."""
     store, now = store_of(office), office.clock()
     by = str(evidence.get("uploaded_by", ""))
-    with _refusals():
+    with _one_at_a_time(office), _refusals():
         try:
             digest = store.add_candidate(file, now, evidence, by)
         except ModelRejected as error:
@@ -207,6 +207,21 @@ def _add(
             adopt_apart(file, package, name=name, created=created, unit=_unit(unit))
             digest = store.add_candidate(package, now, evidence, by)
         return _view(store.get(digest))
+
+
+@contextmanager
+def _one_at_a_time(office: Office) -> Iterator[None]:
+    if not office.examining.acquire(blocking=False):
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "Another model is being examined; try again.",
+            reason="busy",
+            headers={"Retry-After": "5"},
+        )
+    try:
+        yield
+    finally:
+        office.examining.release()
 
 
 def _unit(name: str | None) -> Unit | None:
@@ -278,7 +293,8 @@ def self_test(request: Request, office: TheOffice, digest: Digest) -> SelfTest:
         store.get(digest)
     answer = SelfTest(ok=True, message="It answers as it did when it was packed.")
     try:
-        apart(store.path(digest))
+        with _one_at_a_time(office):
+            apart(store.path(digest))
     except ModelRejected as error:
         answer = SelfTest(ok=False, reason=error.reason, message=error.message)
     except OSError:

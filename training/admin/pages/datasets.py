@@ -113,8 +113,9 @@ def _warnings(found: Holdings) -> list[str]:
 
 def quality(office: Office) -> dict[str, Any]:
     """Return how many recordings of the corpus can be read how well, after a look at some more."""
-    found = Qualities(office.ledger, corpus_of(office))
-    left = found.look(AT_ONCE)
+    corpus = corpus_of(office)
+    found = Qualities(office.ledger, corpus)
+    left = found.look(frozenset(holdings_of(corpus).ids), AT_ONCE)
     return {"quality": _bars(found.counts), "left": left}
 
 
@@ -254,7 +255,8 @@ def _key(item: Any) -> dict[str, Any]:
         "roc": item.roc,
         "points": [
             {"name": p.name, "threshold": p.threshold, "sensitivity": p.sensitivity,
-             "specificity": p.specificity, "f1": p.f1}
+             "specificity": p.specificity, "f1": p.f1,
+             "around": {name: (i.low, i.high) for name, i in p.figures.items()}}
             for p in item.operating_points
         ],
     }  # fmt: skip

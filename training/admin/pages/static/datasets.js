@@ -65,10 +65,15 @@ function show() {
   for (const point of item.points) {
     const row = body.insertRow();
     row.insertCell().textContent = point.name;
-    for (const value of [point.threshold, point.sensitivity, point.specificity, point.f1]) {
+    for (const [value, name] of [[point.threshold], [point.sensitivity, "sensitivity"], [point.specificity, "specificity"], [point.f1, "F1"]]) {
       const cell = row.insertCell();
       cell.className = "number";
       cell.textContent = value === null ? "–" : value.toFixed(3);
+      const [low, high] = point.around[name] || [null, null];
+      if (low === null) continue;
+      const around = document.createElement("small");
+      around.textContent = `${low.toFixed(2)}–${high.toFixed(2)}`;
+      cell.append(around);
     }
   }
 }

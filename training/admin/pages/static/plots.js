@@ -18,7 +18,7 @@ const axis = (title, more = {}) => ({title: {text: title}, gridcolor: "#e3e8ec",
 export function lines(place, series, x, y, more = {}) {
   const data = series.map((one, at) => ({...one, type: "scatter", mode: one.mode || "lines+markers",
     line: {color: COLOURS[at % 7], dash: DASHES[at % 7], width: 2},
-    marker: {symbol: MARKS[at % 7], size: one.mode === "lines" ? 0 : 6}}));
+    marker: {symbol: MARKS[at % 7], size: {lines: 0, markers: 12}[one.mode] ?? 6}}));
   const margin = {...LAYOUT.margin, t: data.length > 3 ? 76 : data.length > 1 ? 36 : 12};
   return window.Plotly.react(place, data, {...LAYOUT, margin, xaxis: axis(x, more.xaxis), yaxis: axis(y, more.yaxis),
     shapes: more.shapes || [], annotations: more.annotations || []}, CONFIG);
