@@ -247,6 +247,12 @@ class QualityReason(StrEnum):
     LEG_REVERSAL = "suspected-right-arm-left-leg-lead-reversal"
 
 
+_CAUTION: Final = (
+    "No heartbeats were recognised: an artefact, or asystole, ventricular flutter or fibrillation. "
+    "Look at the tracing."
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
     """The gate: a verdict, and everything it rests on."""
@@ -256,6 +262,15 @@ class Quality:
     """Of the record, most important first."""
     leads: Mapping[Lead, tuple[QualityReason, ...]] = field(default_factory=dict)
     """Of each recorded or expected lead that has any."""
+
+    @property
+    def caution(self) -> str:
+        """Return what must be thought of where no beats were recognised; empty elsewhere.
+
+        Ventricular flutter and fibrillation have no QRS complexes either.
+        """
+        unread = {QualityReason.NO_QRS, QualityReason.NO_HEART, QualityReason.ONE_SOURCE}
+        return _CAUTION if unread & set(self.reasons) else ""
 
     @property
     def usable_leads(self) -> frozenset[Lead]:

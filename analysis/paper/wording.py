@@ -130,7 +130,8 @@ def value(quantity: Quantity) -> tuple[str, str]:
 def overall(result: Result) -> str:
     """Return the headline: the overall finding, or why there is none."""
     if not is_diagnostic(result):
-        return f"Non-diagnostic ECG: {', '.join(reason(why) for why in _reasons(result.quality))}"
+        why = ", ".join(reason(why) for why in _reasons(result.quality))
+        return f"Non-diagnostic ECG: {why}. {result.quality.caution}".rstrip(". ")
     return _OVERALL[result.overall]
 
 

@@ -255,7 +255,7 @@ def headline(result: Result) -> tuple[str, ...]:
     lines = tuple(statement.text for statement in spoken(result))
     if result.overall is Overall.NON_DIAGNOSTIC:
         reasons = ", ".join(reason.value for reason in result.quality.reasons) or "not stated"
-        return (f"Non-diagnostic ECG. Reasons: {reasons}.",)
+        return (f"Non-diagnostic ECG. Reasons: {reasons}. {result.quality.caution}".rstrip(),)
     if result.overall is Overall.NO_LISTED_FINDING:
         other = "other " if lines else ""
         return (*lines, f"No {other}listed finding above its threshold.")

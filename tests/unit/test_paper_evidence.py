@@ -142,7 +142,7 @@ def _peaks_of(part: np.ndarray, speed: float) -> list[float]:
 
 def test_the_rhythm_strip_has_the_scale_that_is_printed() -> None:
     res = measured(height=1.2)
-    assert "Rhythm II   25 mm/s   10 mm/mV" in words(res, page=2)
+    assert "Rhythm II 25 mm/s 10 mm/mV" in words(res, page=2)
     points = black(res)[-1].points
     tops = points[points[:, 1] < points[:, 1].max() - 5, 0]
     assert np.ptp(points[:, 1]) == pytest.approx(12, abs=0.011)

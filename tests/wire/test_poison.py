@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cart import cart_ecg, encoded, push, push_bytes
-from node import Node, poll
+from node import Node
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -69,34 +69,6 @@ def test_object_that_eats_memory_is_set_aside_while_its_neighbours_are_reported(
     assert state_of(node, greedy)[0] == State.QUARANTINED
     assert len(pacs.files) == 12
     assert "Traceback" not in node.log
-
-
-def test_damaged_model_makes_the_node_not_ready_and_loses_no_object(
-    make_node: Callable[..., Node], pacs: Pacs
-) -> None:
-    node = make_node(destinations={"PACS": pacs.port}, overrides={"WORK__WORKERS": "1"}).start()
-    assert node.stop() == 0
-    (model,) = (node.folder / "data" / "models").glob("*.onnx")
-    whole = model.read_bytes()
-    model.write_bytes(whole[: len(whole) // 2])
-    node.launch()
-    assert poll(lambda: _page(node, "/readyz")[0] == 503, 30)
-    assert "worker-1" in _page(node, "/readyz")[1]
-    source = cart_ecg("before-the-model-is-back")
-    assert push(node.address, source) == [0]
-    assert "NOT" in node.command("check").stdout
-    assert state_of(node, source) == (State.RECEIVED, None)
-    model.write_bytes(whole)
-    assert pacs.wait(3, 30)
-    assert poll(node.ready, 30)
-    assert "Traceback" not in node.log
-
-
-def _page(node: Node, path: str) -> tuple[int, str]:
-    try:
-        return node.get(path)
-    except OSError:
-        return 0, ""
 
 
 # No patient data outside the objects (canaries)
