@@ -269,7 +269,7 @@ class Quality:
 
         Ventricular flutter and fibrillation have no QRS complexes either.
         """
-        unread = {QualityReason.NO_QRS, QualityReason.NO_HEART, QualityReason.ONE_SOURCE}
+        unread = {QualityReason.NO_QRS, QualityReason.NO_HEART}
         return _CAUTION if unread & set(self.reasons) else ""
 
     @property
