@@ -88,6 +88,10 @@ def _judgement(result: Result) -> Iterator[Text]:
         for text in _statements(result, y):
             yield text
             y = text.y + 4.0
+    else:
+        for line in wrap(result.quality.caution, room, 8.5, bold=True, most=2):
+            yield Text(_STATEMENTS, y, line, 8.5, bold=True)
+            y += 4.0
     for line in wrap(wording.quality(result.quality), room, 7.5, most=2):
         yield Text(_STATEMENTS, y, line, 7.5, colour=QUIET)
         y += 3.3

@@ -130,8 +130,7 @@ def value(quantity: Quantity) -> tuple[str, str]:
 def overall(result: Result) -> str:
     """Return the headline: the overall finding, or why there is none."""
     if not is_diagnostic(result):
-        why = ", ".join(reason(why) for why in _reasons(result.quality))
-        return f"Non-diagnostic ECG: {why}. {result.quality.caution}".rstrip(". ")
+        return f"Non-diagnostic ECG: {', '.join(reason(why) for why in _reasons(result.quality))}"
     return _OVERALL[result.overall]
 
 

@@ -156,6 +156,7 @@ def serve(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # their traces hold our data
     admin = settings.admin
     follow(settings)
+    usual = tempfile.tempdir
     tempfile.tempdir = str(folder_of(settings.storage))  # a large form is a file there too
     try:
         config = uvicorn.Config(
@@ -179,6 +180,8 @@ def serve(settings: Settings) -> None:
     except SystemExit:
         where = f"{bracketed(admin.host)}:{admin.port}"
         raise CannotServe(f"the port {where} cannot be opened") from None
+    finally:
+        tempfile.tempdir = usual
     if not server.started:
         raise CannotServe("the ledger or the data folder cannot be used")
 
