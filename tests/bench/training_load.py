@@ -5,7 +5,7 @@
 `sinusnode run` as it is shipped, with its train worker at the lowest priority; carts that send at
 an even rate, each ECG on an association of its own, whether or not the ones before are through;
 a receiver in a process of its own. First nothing else runs, then a net learns from nothing. The
-mark is a p95 of at most three times the idle one (issue 8); the command ends with 1 if it is
+mark is a p95 of at most three times the idle one; the command ends with 1 if it is
 missed, or if the run did not learn the whole time.
 """
 
