@@ -65,9 +65,10 @@ def test_noise_in_a_single_lead_is_refused(lead: Lead) -> None:
 
 
 def test_what_beats_like_a_heart_and_is_none_is_refused() -> None:
-    verdicts = [assess(ecg).verdict for _, ecg in artefacts(2, seed=1)]
-    refused = verdicts.count(Verdict.NON_DIAGNOSTIC)
-    assert refused >= 0.97 * len(verdicts)
+    verdicts = [(kind, assess(ecg).verdict) for kind, ecg in artefacts(2, seed=1)]
+    read = [kind for kind, verdict in verdicts if verdict is not Verdict.NON_DIAGNOSTIC]
+    assert len(read) <= 0.03 * len(verdicts)
+    assert set(read) <= {"tapping on two", "mouse", "pacer spikes"}  # see LIMITS.md
 
 
 def test_a_single_lead_of_it_is_mostly_refused_and_never_a_full_reading() -> None:
